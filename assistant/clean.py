@@ -1,0 +1,120 @@
+"""Text repair at every entrance: any string in, clean Unicode out.
+
+`clean` is applied to each field of each record, to each question and to each turn of a history, so that no later
+stage ever meets a lone surrogate, a control, an invisible or a bidirectional-override character. `repair_latex`
+mends what web pages lose when they show LaTeX, and is applied to titles and abstracts alone.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+import ftfy
+
+MAX_CHARS = 300_000
+"""Longest text let in, in characters; an abstract beyond it is refused where it is read."""
+
+_SPACE = re.compile(r"\s+")
+_NOT_SPACE = re.compile(r"\S")
+_UNSEEN = re.compile(
+    "["
+    "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # C0 and C1 controls; tab, line feed and return are white space
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
+    "\ufeff\uffa0\ufff0-\uffff\ud800-\udfff"  # zero-width, bidi, fillers, specials, lone surrogates
+    "\U000e0000-\U000e0fff"  # tag characters and variation selectors: text that nobody sees
+    "]"
+)
+
+
+def clean(text: str, limit: int = MAX_CHARS, *, lines: bool = False) -> str:
+    """Return `text` in NFC without invisible characters, white space folded, cut at `limit` characters.
+
+    Mojibake, HTML entities and ligatures are mended by `ftfy`; quotes stay as they are written.
+
+    Args:
+        text: Any string, lone surrogates included.
+        limit: Greatest number of characters returned.
+        lines: Keep line breaks (a chat turn) instead of folding them into spaces.
+    """
+    text = _UNSEEN.sub("", text[: 2 * limit])
+    text = ftfy.fix_text(text, uncurl_quotes=False, normalization="NFC", unescape_html="auto")
+    text = _UNSEEN.sub("", text)
+    if lines:
+        text = "\n".join(_SPACE.sub(" ", line).rstrip() for line in text.splitlines()).strip()
+    else:
+        text = _SPACE.sub(" ", text).strip()
+    return unicodedata.normalize("NFC", text)[:limit]
+
+
+_SYMBOLS = {
+    "cdot": "·", "times": "×", "sim": "~", "approx": "≈", "pm": "±", "leq": "≤", "geq": "≥", "le": "≤", "ge": "≥",
+    "neq": "≠", "to": "→", "rightarrow": "→", "infty": "∞", "ell": "ℓ", "alpha": "α", "beta": "β", "gamma": "γ",
+    "delta": "δ", "epsilon": "ε", "theta": "θ", "lambda": "λ", "mu": "μ", "pi": "π", "sigma": "σ", "tau": "τ",
+    "phi": "φ", "omega": "ω", "Delta": "Δ", "Omega": "Ω", "Sigma": "Σ", "ie": "i.e.", "eg": "e.g.", "etal": "et al.",
+    "etc": "etc.", "vs": "vs.", "wrt": "w.r.t.", "modelname": "our model", "ours": "ours",
+}  # fmt: skip
+"""LaTeX commands met in abstracts and what they print; `modelname` is the placeholder macro of many templates."""
+
+_STYLED = re.compile(r"\\(?:emph|text(?:bf|it|sc|tt|rm|sf)?|url|href|mathrm|mathbf|mathit|underline|mbox)\{([^{}]*)\}")
+_GROUP_STYLE = re.compile(r"\{\\?(?:bf|rm|it|sf|tt|em|sc) ([^{}]*)\}")
+_BRACED_SYMBOL = re.compile(r"\{\\?(cdot|sim|times|approx|pm)\}?")
+_GLUED_CDOT = re.compile(r"(?<=[A-Z])cdot(?=[A-Z])")
+_CODE_POINT = re.compile(r"(?<![0-9A-Za-z])x(20(?:1[0-9]|2[26]))(?![0-9A-Za-z])")
+_LOST_LEFT_RIGHT = re.compile(r"left([(\[])((?:(?!left[(\[]).){1,80}?)right([)\]])")
+_LOST_ROOT = re.compile(r"\bO\(([a-zA-Z]) ?\1\)")
+_COMMAND = re.compile(r"\\([A-Za-z]+)(~| (?=[a-z]))?")
+_EMPTY_MATH = re.compile(r"\\\(([^\w\s])\\\)")
+
+
+def repair_latex(text: str, title: str = "") -> str:
+    r"""Mend the LaTeX residue of web pages: `{sim}13%`, `{cdot}`, `x2013`, `\ie`, `O(n n)`, `Oleft(n^2right)`.
+
+    An unknown macro (`\overfeat`) is taken for the name it abbreviates and spelled as the title or the rest of the
+    text spells it. A doubled variable inside `O()` is a lost root: nobody writes a square as `n n`.
+
+    Args:
+        text: A cleaned title or abstract.
+        title: The paper's title, a further place to look up the spelling of a macro's name.
+    """
+    if "\\" in text or "{" in text:
+        text = _STYLED.sub(r"\1", text)
+        text = _GROUP_STYLE.sub(r" \1", text)
+        text = _BRACED_SYMBOL.sub(lambda m: _SYMBOLS[m[1]], text)
+        text = _drop_unopened(text)
+    text = _GLUED_CDOT.sub("·", text)
+    text = _CODE_POINT.sub(lambda m: chr(int(m[1], 16)), text)
+    text = _LOST_LEFT_RIGHT.sub(r"\1\2\3", text)
+    text = _LOST_ROOT.sub(r"O(\1√\1)", text)
+    if "\\" in text:
+        text = _COMMAND.sub(lambda m: _spell(m, text, title), text)
+        text = _EMPTY_MATH.sub(r"\1", text)
+    return _SPACE.sub(" ", text).strip()
+
+
+def _drop_unopened(text: str) -> str:
+    """Drop each `}` that closes nothing: `HyperZ{cdotZ{cdot}W}` has lost a dollar sign between its braces."""
+    depth, kept = 0, []
+    for character in text:
+        depth += (character == "{") - (character == "}")
+        if depth >= 0:
+            kept.append(character)
+        depth = max(depth, 0)
+    return "".join(kept)
+
+
+def _spell(match: re.Match[str], text: str, title: str) -> str:
+    name, space = match[1], match[2]
+    gap = " " if space else ""
+    if name in _SYMBOLS:
+        return _SYMBOLS[name] + gap
+    if len(name) < 4:
+        return match[0]
+    as_written = re.compile(rf"(?<![\\\w]){re.escape(name)}(?!\w)", re.IGNORECASE)
+    found = as_written.search(title) or as_written.search(text)
+    return (found[0] if found else name) + gap
+
+
+def is_blank(text: str) -> bool:
+    """Tell whether `text` shows nothing."""
+    return _NOT_SPACE.search(text) is None
