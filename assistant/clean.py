@@ -64,6 +64,9 @@ _CODE_POINT = re.compile(r"(?<![0-9A-Za-z])x(20(?:1[0-9]|2[26]))(?![0-9A-Za-z])"
 _LOST_LEFT_RIGHT = re.compile(r"left([(\[])((?:(?!left[(\[]).){1,80}?)right([)\]])")
 _LOST_ROOT = re.compile(r"\bO\(([a-zA-Z]) ?\1\)")
 _COMMAND = re.compile(r"\\([A-Za-z]+)(~| (?=[a-z]))?")
+_ACCENT = re.compile(r"\\([\"'`^~])\{?([A-Za-z])\}?")
+_COMBINING = {'"': "\u0308", "'": "\u0301", "`": "\u0300", "^": "\u0302", "~": "\u0303"}
+_ESCAPED = re.compile(r"\\([%&_#$])")
 _EMPTY_MATH = re.compile(r"\\\(([^\w\s])\\\)")
 
 
@@ -87,6 +90,8 @@ def repair_latex(text: str, title: str = "") -> str:
     text = _LOST_LEFT_RIGHT.sub(r"\1\2\3", text)
     text = _LOST_ROOT.sub(r"O(\1√\1)", text)
     if "\\" in text:
+        text = _ESCAPED.sub(r"\1", text)
+        text = _ACCENT.sub(lambda m: unicodedata.normalize("NFC", m[2] + _COMBINING[m[1]]), text)
         text = _COMMAND.sub(lambda m: _spell(m, text, title), text)
         text = _EMPTY_MATH.sub(r"\1", text)
     return _SPACE.sub(" ", text).strip()

@@ -66,6 +66,11 @@ class LLMError(AssistantError):
     kind: ClassVar[str] = "llm_unavailable"
     can_retry: ClassVar[bool] = False
 
+    requests: int = 0
+    """Requests sent before it was raised."""
+    too_long: bool = False
+    """True when the endpoint says that the prompt does not fit its context: ask again with less evidence."""
+
 
 class LLMTimeout(LLMError):
     """The deadline of the question passed."""

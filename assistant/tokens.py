@@ -18,11 +18,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import tiktoken
 
-_VOCABULARIES = {
-    "o200k_base": "https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken",
-    "cl100k_base": "https://openaipublic.blob.core.windows.net/encodings/cl100k_base.tiktoken",
+_ADDRESS = "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken"
+"""tiktoken names a cached file by the sha1 of its address; nothing is fetched from here."""
+
+_SHA256 = {
+    "o200k_base": "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
+    "cl100k_base": "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
 }
-"""The addresses under which tiktoken caches its files, by sha1; nothing is fetched from them here."""
+"""Digests of the vocabulary files as tiktoken states them; a damaged file would be downloaded anew, so it is not used."""
 
 MARGIN = 1.1
 """An estimate is taken times this, so that the budget holds even where the estimate is low."""
@@ -60,12 +63,12 @@ def _vocabulary_of(model: str | None) -> str:
 def _encoding(name: str) -> tiktoken.Encoding | None:
     folder = os.environ.get("TIKTOKEN_CACHE_DIR") or os.environ.get("DATA_GYM_CACHE_DIR")
     folder = folder or str(Path(tempfile.gettempdir()) / "data-gym-cache")
-    if not (Path(folder) / hashlib.sha1(_VOCABULARIES[name].encode(), usedforsecurity=False).hexdigest()).is_file():
+    file = Path(folder) / hashlib.sha1(_ADDRESS.format(name).encode(), usedforsecurity=False).hexdigest()
+    try:
+        if hashlib.sha256(file.read_bytes()).hexdigest() != _SHA256[name]:
+            return None
+    except OSError:
         return None
     import tiktoken
 
-    try:
-        # tiktoken checks the file's sha256 and would fetch it anew if it were damaged: only the cache may answer.
-        return tiktoken.get_encoding(name)
-    except (OSError, ValueError):
-        return None
+    return tiktoken.get_encoding(name)

@@ -156,6 +156,8 @@ class Prompt:
     """A question with its evidence, rendered for an LLM within the token budget."""
 
     question: str
+    searched: str
+    """The question with what it takes from its conversation."""
     messages: tuple[Mapping[str, str], ...]
     """In OpenAI's form: system, then user."""
     evidence: tuple[Evidence, ...]

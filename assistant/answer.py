@@ -1,0 +1,481 @@
+"""Question -> Answer: the `Assistant`, and `ask()` for one question.
+
+One way for every answer: search, abstain when nothing fits, build the prompt, let an answerer speak (an LLM when a model
+is named, verbatim sentences otherwise or when the endpoint fails), and let its text out through the gate. `ask` is
+`stream` read to its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import re
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol, Self, cast
+
+from assistant import ingest as _ingest
+from assistant import retrieve
+from assistant.cite import Gate
+from assistant.clean import clean
+from assistant.config import Config, default_library
+from assistant.embed import Encoder, open_encoder
+from assistant.errors import AssistantError, ConfigError, LLMError, StoreError
+from assistant.extract import Extractive
+from assistant.index import Index
+from assistant.llm import LLM, LLMStream
+from assistant.prompt import build_prompt, load_templates
+from assistant.store import Store
+from assistant.text import STOP_WORDS, words
+from assistant.types import Answer, Checks, Digest, Fallback, Hits, Paper, Prompt, Reason, Seconds, Turn, Usage
+
+QUESTION_CHARS, TURN_CHARS, TURNS = 8_000, 20_000, 200
+"""Longest question, longest turn of a history (cut), most turns read (the last ones)."""
+NO_MATCH, WEAK_MATCH = 0.30, 0.36
+"""Best scores below which nothing is answered. .36 refuses 95 % of off-topic claims and 3 % of good questions."""
+CLOSEST = 3
+"""Papers offered with an abstention."""
+CARRIED_CHARS = 600
+"""Of the last answer, what a follow-up takes along into the search."""
+RELOAD_S = 1.0
+"""Least time between two looks for what another process has added."""
+
+_log = logging.getLogger(__name__)
+
+_ABSTENTIONS: dict[Reason, str] = {
+    "empty_library": "The library is empty: there is nothing to answer from. Add papers first.",
+    "filter_excluded_all": "No paper of the library passes the filter, so there is nothing to answer from.",
+    "no_match": "The library holds nothing on this question.",
+    "weak_match": "The library holds nothing that fits this question closely enough to answer from.",
+    "not_in_sources": "The abstracts found for this question do not hold the answer.",
+    "all_citations_invalid": "The model's answer cited none of the abstracts validly, so it is not shown.",
+}
+_LEANS = re.compile(
+    r"\b(?:it|its|they|them|their|theirs|he|she|his|her|this|that|these|those|there|one|ones|same|both|either|neither|former|latter|other|others|else|above)\b"
+    r"|^\W*(?:and|but|or|so|also|then|what about|how about|why|any|only|compared)\b",
+    re.IGNORECASE,
+)
+_MARKER = re.compile(r"\s?\[\d{1,3}\]")
+
+
+class Answerer(Protocol):
+    """Speaks: the extractive answerer and the LLM's stream both give raw text in pieces."""
+
+    def stream(self, prompt: Prompt) -> Iterator[str]:
+        """Yield pieces of text with markers `[n]`."""
+
+
+class AnswerStream(Iterator[str]):
+    """Pieces of an answer's text, each final; then `answer`. `"".join(pieces) == answer.text`."""
+
+    def __init__(self, pieces: Generator[str, None, Answer]) -> None:
+        self._pieces = pieces
+        self._answer: Answer | None = None
+
+    def __next__(self) -> str:
+        try:
+            return next(self._pieces)
+        except StopIteration as stop:
+            if stop.value is not None:
+                self._answer = stop.value
+            raise StopIteration from None
+
+    @property
+    def answer(self) -> Answer:
+        """The whole answer; reads what is left of the stream."""
+        for _ in self:
+            pass
+        if self._answer is None:
+            raise AssistantError("the answer was stopped before its end; ask again")
+        return self._answer
+
+    def close(self) -> None:
+        """Stop: the endpoint's call ends too."""
+        self._pieces.close()
+
+
+class AsyncAnswerStream(AsyncIterator[str]):
+    """An `AnswerStream` for async code; after the last piece, `answer`."""
+
+    def __init__(self, stream: AnswerStream) -> None:
+        self._stream = stream
+
+    async def __anext__(self) -> str:
+        piece = await asyncio.to_thread(next, self._stream, None)
+        if piece is None:
+            raise StopAsyncIteration
+        return piece
+
+    @property
+    def answer(self) -> Answer:
+        """The whole answer."""
+        return self._stream.answer
+
+
+class Assistant:
+    """A library with all that answers from it; a context manager, safe to share between threads.
+
+    Args:
+        config: The settings; None: from the environment, `assistant.toml` and the defaults.
+    """
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or Config()
+        self._lock = threading.RLock()
+        self._encoder: Encoder | None = None
+        self._store: Store | None = None
+        self._index: Index | None = None
+        self._llm: LLM | None = None
+        self._looked = 0.0
+        self._digest: tuple[int, str] = (-1, "")
+        self._is_sample = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the library and the connection to the endpoint."""
+        with self._lock:
+            if self._llm:
+                self._llm.close()
+            if self._store:
+                self._store.close()
+            self._store = self._index = self._llm = None
+
+    # --- The library --------------------------------------------------------------------------------------------------
+
+    @property
+    def folder(self) -> Path:
+        """Where papers are ingested to."""
+        return self.config.library or default_library()
+
+    @property
+    def library(self) -> str:
+        """What answers: the folder of the library, or "sample" while the default library is empty."""
+        self._open_store()
+        return "sample" if self._is_sample else str(self.folder)
+
+    def ingest(
+        self, sources: Sequence[str | Path], *, form: str | None = None, progress: Callable[[int], None] | None = None
+    ) -> _ingest.Ledger:
+        """Read files, folders and globs into the library; see `assistant.ingest.ingest`.
+
+        Raises:
+            ConfigError: No source, or an unknown format.
+            StoreError: The library cannot be written, or another process is writing to it.
+        """
+        if isinstance(sources, (str, Path)) or not sources:
+            raise ConfigError(f"sources is {sources!r}; give a list with at least one file, folder or glob")
+        if form is not None and form not in _ingest.FORMATS:
+            raise ConfigError(f"unknown format {form!r}; the formats are {', '.join(_ingest.FORMATS)}")
+        files = _ingest.find_sources([str(source) for source in sources])
+        with Store(self.folder, create=True) as store:
+            ledger = _ingest.ingest(store, self._open_encoder(), files, form=form, progress=progress)
+        self._forget()
+        return ledger
+
+    def remove(self, ids: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Delete papers by id or alias; return those removed and those not found."""
+        with Store(self.folder) as store:
+            result = _ingest.remove(store, ids)
+        self._forget()
+        return result
+
+    def paper(self, paper_id: str) -> Paper | None:
+        """Return a paper with its abstract, aliases and sources, by id or alias; None when there is none."""
+        return self._open_store().paper(paper_id)
+
+    def papers(self, text: str = "", *, where: Sequence[str] = ()) -> list[Paper]:
+        """Return all papers whose title, authors or venue contain `text`, filtered by `where`, in order of entry."""
+        condition, values, _ = retrieve.parse_where(where) if where else ("1", [], [])
+        if text:
+            condition += " AND (instr(fold(title), ?) OR instr(fold(authors), ?) OR instr(fold(venue), ?) OR id = ?)"
+            values = [*values, *[clean(text).casefold()] * 3, text]
+        return self._open_store().papers(condition, values)
+
+    def status(self) -> dict[str, Any]:
+        """Return library, counts, encoder and the health of the index."""
+        store = self._open_store()
+        papers, chunks = store.counts()
+        health = "empty"
+        if papers:
+            index = self._open_index()
+            tail = len(index.tail.numbers)
+            health = "; ".join([*index.warnings, f"sound, {tail} papers in the tail" if tail else "sound"])
+        return {"library": self.library, "papers": papers, "chunks": chunks, "encoder": store.encoder, "index": health}
+
+    def warm_up(self) -> None:
+        """Open all that a first question would otherwise wait for."""
+        if self._open_store().counts()[0]:
+            self._open_index()
+            self._open_encoder().encode_queries(["warm up"])
+
+    def _forget(self) -> None:
+        """Open the library anew at the next call: it has changed, or is no longer the sample."""
+        with self._lock:
+            if self._store:
+                self._store.close()
+            self._store = self._index = None
+
+    def _open_encoder(self) -> Encoder:
+        with self._lock:
+            if self._encoder is None:
+                self._encoder = open_encoder(self.config)
+            return self._encoder
+
+    def _open_store(self) -> Store:
+        with self._lock:
+            if self._store is None:
+                self._store, self._is_sample = self._find_store()
+            return self._store
+
+    def _find_store(self) -> tuple[Store, bool]:
+        if self.config.library is not None:
+            return Store(self.folder), False
+        if self.folder.is_dir():
+            store = Store(self.folder)
+            if store.counts()[0]:
+                return store, False
+            store.close()
+        from assistant.sample import open_sample
+
+        return open_sample(self._open_encoder()), True
+
+    def _open_index(self) -> Index:
+        """Return the index, opened anew when the store has changed."""
+        store = self._open_store()
+        with self._lock:
+            now = time.monotonic()
+            if self._index is None or (now - self._looked > RELOAD_S and store.epoch != self._index.epoch):
+                self._index = Index.open(store)
+            self._looked = now
+            return self._index
+
+    def _library_digest(self, store: Store) -> str:
+        epoch = store.epoch
+        if self._digest[0] != epoch:
+            self._digest = (epoch, store.digest())
+        return self._digest[1]
+
+    # --- Questions ----------------------------------------------------------------------------------------------------
+
+    def search(self, query: str, *, k: int = 10, where: Sequence[str] = (), history: Sequence[Turn] = ()) -> Hits:
+        """Return the best papers for a query, best first.
+
+        Args:
+            query: Plain words, a title, or a question.
+            k: Most hits, 1 to 1,000.
+            where: Conditions that all must hold, such as `year>=2022`; see `assistant.retrieve.parse_where`.
+            history: Earlier turns; a follow-up is searched together with what it leans on.
+
+        Raises:
+            ConfigError: An argument that cannot be used.
+            StoreError: The library cannot be read.
+        """
+        question, turns = _question(query), _history(history)
+        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= 1_000:
+            raise ConfigError(f"k is {k!r}; give a whole number from 1 to 1000")
+        if isinstance(where, str):
+            where = [where]
+        searched = searched_text(question, turns)
+        store = self._open_store()
+        if not store.counts()[0]:
+            return Hits(question, searched, reason="empty_library: the library holds no papers; add some with `assistant ingest`")
+        encoder = self._open_encoder()
+        store.check_encoder(_ingest.identity(encoder))
+        hits = retrieve.search(store, self._open_index(), encoder, searched, k=k, where=where, how=self.config.search)
+        return dataclasses.replace(hits, query=question)
+
+    def ask(self, question: str, *, history: Sequence[Turn] = (), k: int | None = None, where: Sequence[str] = ()) -> Answer:
+        """Answer a question from the library, each claim with its citation; see `search` for the arguments.
+
+        An endpoint's fault is no error: the answer is extractive and `fallback` names the fault. Not knowing is no error
+        either: `abstained` with its `reason`.
+        """
+        return self.stream(question, history=history, k=k, where=where).answer
+
+    def stream(self, question: str, *, history: Sequence[Turn] = (), k: int | None = None, where: Sequence[str] = ()) -> AnswerStream:
+        """Answer in final pieces: iterate, then read `.answer`."""
+        asked, turns = _question(question), _history(history)
+        return AnswerStream(self._answer(asked, turns, self.config.k if k is None else k, where))
+
+    async def aask(self, question: str, *, history: Sequence[Turn] = (), k: int | None = None, where: Sequence[str] = ()) -> Answer:
+        """`ask` for async code; the event loop stays free."""
+        return await asyncio.to_thread(self.ask, question, history=history, k=k, where=where)
+
+    def astream(self, question: str, *, history: Sequence[Turn] = (), k: int | None = None, where: Sequence[str] = ()) -> AsyncAnswerStream:
+        """`stream` for async code."""
+        return AsyncAnswerStream(self.stream(question, history=history, k=k, where=where))
+
+    def _answer(self, question: str, history: Sequence[Turn], k: int, where: Sequence[str]) -> Generator[str, None, Answer]:
+        begun = time.monotonic()
+        deadline = begun + self.config.llm_timeout_s
+        hits = self.search(question, k=k, where=where, history=history)
+        store = self._open_store()
+        templates = load_templates(self.config.prompts)
+        draft = _Draft(question, hits, begun, time.monotonic())
+        reason = _nothing_fits(hits)
+        if reason is None:
+            prompt = build_prompt(
+                question, hits, templates, budget=self.config.evidence_tokens, searched=hits.searched,
+                history=history, language=self.config.answer_language, model=self.config.llm_model,
+            )  # fmt: skip
+            draft.gate = Gate(prompt)
+            extractive = Extractive(store, self._open_encoder())
+            if self.config.llm_model:
+                yield from self._speak(prompt, extractive, deadline, draft)
+            else:
+                yield from _let_out(draft.gate, extractive.stream(prompt))
+            if not draft.gate.citations:
+                reason = "not_in_sources" if draft.gate.refused or draft.answerer == "extractive" else "all_citations_invalid"
+        if reason is not None:
+            yield _abstention(reason, hits)
+        return draft.finish(
+            reason,
+            model=self.config.llm_model if draft.answerer == "llm" or draft.fallback else None,
+            digest=Digest(self._library_digest(store), self.config.digest, templates.digest),
+            library=self.library,
+        )
+
+    def _speak(self, prompt: Prompt, extractive: Extractive, deadline: float, draft: _Draft) -> Iterator[str]:
+        """Let the LLM answer; when the endpoint fails, say so and go on extractively under the same numbers."""
+        draft.answerer = "llm"
+        stream: LLMStream | None = None
+        try:
+            stream = self._open_llm().stream(prompt.messages, deadline=deadline)
+            yield from _let_out(draft.gate, stream)
+            draft.complete = stream.complete
+        except LLMError as error:
+            _log.warning("the endpoint gave no answer: %s", error)
+            draft.answerer, draft.fallback = "extractive", Fallback(error.kind, str(error))
+            if draft.gate.started:
+                draft.complete = False
+                draft.gate.cut()
+                yield from draft.gate.feed(f"\n\n{_FAULTS[error.kind]} From the abstracts:\n\n")
+            else:
+                draft.gate = Gate(prompt)
+            yield from _let_out(draft.gate, extractive.stream(prompt))
+        finally:
+            if stream is not None:
+                draft.usage = stream.usage
+                stream.close()
+
+    def _open_llm(self) -> LLM:
+        with self._lock:
+            if self._llm is None:
+                self._llm = LLM(self.config)
+            return self._llm
+
+
+_FAULTS = {
+    "llm_timeout": "The endpoint did not finish in time, so its answer breaks off here.",
+    "llm_unavailable": "The connection to the endpoint was lost, so its answer breaks off here.",
+    "llm_rejected": "The endpoint refused to go on, so its answer breaks off here.",
+    "llm_unparsable": "The rest of the endpoint's answer could not be read.",
+}
+
+
+class _Draft:
+    """What is known of an answer while it is made."""
+
+    def __init__(self, question: str, hits: Hits, begun: float, retrieved: float) -> None:
+        self.question, self.hits, self.begun, self.retrieved = question, hits, begun, retrieved
+        self.gate: Gate = Gate(Prompt(question, hits.searched, (), (), 0, tokens_estimated=False, digest=""))
+        self.answerer = "extractive"
+        self.fallback: Fallback | None = None
+        self.usage = Usage()
+        self.complete = True
+
+    def finish(self, reason: Reason | None, *, model: str | None, digest: Digest, library: str) -> Answer:
+        abstained = reason is not None
+        now = time.monotonic()
+        return Answer(
+            question=self.question,
+            searched=self.hits.searched,
+            text=_abstention(reason, self.hits) if reason else self.gate.text,
+            answerer=cast("Any", self.answerer),
+            model=model,
+            abstained=abstained,
+            reason=reason,
+            citations=() if abstained else tuple(self.gate.citations),
+            evidence=self.gate.evidence,
+            closest=tuple(hit.paper for hit in self.hits[:CLOSEST]) if abstained else (),
+            checks=dataclasses.replace(self.gate.checks, figures_unsupported=()) if abstained else self.gate.checks,
+            fallback=self.fallback,
+            usage=self.usage,
+            seconds=Seconds(round(self.retrieved - self.begun, 4), round(now - self.retrieved, 4), round(now - self.begun, 4)),
+            digest=digest,
+            library=library,
+            complete=self.complete,
+            warnings=self.hits.warnings,
+        )
+
+
+def ask(question: str, *, config: Config | None = None, history: Sequence[Turn] = (), k: int | None = None, where: Sequence[str] = ()) -> Answer:
+    """Answer one question from the default library; for several, keep an `Assistant` open."""
+    with Assistant(config) as assistant:
+        return assistant.ask(question, history=history, k=k, where=where)
+
+
+def searched_text(question: str, history: Sequence[Turn]) -> str:
+    """Return what is searched for a question: itself, or with what it leans on when it continues a conversation.
+
+    A question leans on its conversation when it points back (it, those, the other) or has few words of its own. It then
+    takes along the last question and the beginning of the last answer.
+    """
+    own = [word for word in words(question) if word not in STOP_WORDS]
+    if not history or (len(own) > 4 and not _LEANS.search(question)):
+        return question
+    last = {turn["role"]: turn["content"] for turn in history}
+    carried = [last.get("user", ""), _MARKER.sub("", last.get("assistant", ""))[:CARRIED_CHARS], question]
+    return " ".join(clean(each) for each in carried if each)
+
+
+def _nothing_fits(hits: Hits) -> Reason | None:
+    if not hits:
+        return cast("Reason", (hits.reason or "no_match").split(":")[0])
+    if hits[0].score < NO_MATCH:
+        return "no_match"
+    return "weak_match" if hits[0].score < WEAK_MATCH else None
+
+
+def _abstention(reason: Reason, hits: Hits) -> str:
+    if reason == "filter_excluded_all" and hits.reason:
+        return f"{_ABSTENTIONS[reason]} ({hits.reason.split(': ', 1)[1]})"
+    return _ABSTENTIONS[reason]
+
+
+def _let_out(gate: Gate, pieces: Iterator[str]) -> Iterator[str]:
+    for piece in pieces:
+        yield from gate.feed(piece)
+    yield from gate.close()
+
+
+def _question(question: object) -> str:
+    if not isinstance(question, str):
+        raise ConfigError(f"the question is a {type(question).__name__}; give a text")
+    if len(question) > QUESTION_CHARS:
+        raise ConfigError(f"the question has {len(question):,} characters; give at most {QUESTION_CHARS:,}")
+    text = clean(question)
+    if not any(character.isalnum() for character in text):
+        raise ConfigError("the question is empty; give some words")
+    return text
+
+
+def _history(history: object) -> list[dict[str, str]]:
+    if not isinstance(history, (list, tuple)):
+        raise ConfigError(f"history is a {type(history).__name__}; give a list of turns with role and content")
+    turns = []
+    for number, turn in enumerate(history, 1):
+        role = turn.get("role") if hasattr(turn, "get") else None
+        content = turn.get("content") if hasattr(turn, "get") else None
+        if role not in {"user", "assistant"} or not isinstance(content, str):
+            raise ConfigError(f'turn {number} of the history is not {{"role": "user" or "assistant", "content": text}}')
+        turns.append({"role": str(role), "content": clean(content[:TURN_CHARS], TURN_CHARS, lines=True)})
+    return turns[-TURNS:]

@@ -1,0 +1,159 @@
+"""Question + hits -> a prompt within the token budget; the words come from `prompts/answer.toml`.
+
+Corpus text stands between two lines of a fence that no abstract can contain, because it is a digest of them all. Nothing
+in an abstract is ever read as a template.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import string
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from assistant.errors import PromptError
+from assistant.tokens import count_tokens
+from assistant.types import Evidence, Hit, Prompt, Turn
+
+FILE_NAME = "answer.toml"
+REFUSAL = "NOT_IN_SOURCES"
+"""The agreed form in which a model says that the abstracts do not hold the answer."""
+HISTORY_TURNS, HISTORY_CHARS = 6, 4_000
+"""Of a conversation the model sees the last turns, up to so many characters."""
+
+_OLD_MARKER = re.compile(r"\s?\[\d{1,3}\]")
+"""An earlier answer's markers count other evidence than this question's."""
+
+_VARIABLES = {
+    "system": {"language", "fence"},
+    "user": {"fence", "evidence", "question"},
+    "passage": {"number", "title", "details", "text"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Templates:
+    """The texts of a prompt file, checked."""
+
+    system: string.Template
+    user: string.Template
+    passage: string.Template
+    digest: str
+    """sha256 of the file, first 16 hex digits."""
+
+
+def load_templates(folder: Path | None = None) -> Templates:
+    """Read and check `answer.toml`: from `folder`, else beside the package (installed) or one level up (checkout).
+
+    Raises:
+        PromptError: The file is missing or unreadable, or a text lacks a variable or has an unknown one.
+    """
+    here = Path(__file__).parent
+    places = [place / FILE_NAME for place in ([folder] if folder else [here / "prompts", here.parent / "prompts"])]
+    file = next((place for place in places if place.is_file()), None)
+    if file is None:
+        raise PromptError(f"no prompt file {places[0]}; put one there or unset ASSISTANT_PROMPTS")
+    content = file.read_bytes()
+    try:
+        texts = tomllib.loads(content.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise PromptError(f"cannot read {file}: {error}; mend it") from error
+    checked = {name: _check(file, name, texts) for name in _VARIABLES}
+    unknown = sorted(set(texts) - set(_VARIABLES))
+    if unknown:
+        raise PromptError(f"{file} has an unknown text {unknown[0]!r}; the texts are {', '.join(_VARIABLES)}")
+    return Templates(**checked, digest=hashlib.sha256(content).hexdigest()[:16])
+
+
+def _check(file: Path, name: str, texts: Mapping[str, object]) -> string.Template:
+    text = texts.get(name)
+    if not isinstance(text, str):
+        raise PromptError(f"{file} has no text {name!r}; add it")
+    template = string.Template(text.strip())
+    if not template.is_valid():
+        raise PromptError(f"{name!r} in {file} has a stray $; write $$ for a dollar sign")
+    found = set(template.get_identifiers())
+    for missing in sorted(_VARIABLES[name] - found):
+        raise PromptError(f"{name!r} in {file} lacks the variable ${missing}; add it")
+    for unknown in sorted(found - _VARIABLES[name]):
+        raise PromptError(f"{name!r} in {file} has an unknown variable ${unknown}; the variables are {', '.join(sorted(_VARIABLES[name]))}")
+    return template
+
+
+def build_prompt(
+    question: str,
+    hits: Sequence[Hit],
+    templates: Templates,
+    *,
+    budget: int,
+    searched: str | None = None,
+    history: Sequence[Turn] = (),
+    language: str | None = None,
+    model: str | None = None,
+) -> Prompt:
+    """Render a question with as much evidence as fits.
+
+    Each hit gives its whole abstract while the budget lasts, then its best passage alone; the hit that no longer fits
+    ends the list. The first hit is always there, cut to its passage if need be.
+
+    Args:
+        question: Cleaned text.
+        hits: Best first.
+        templates: From `load_templates`.
+        budget: Most tokens of evidence.
+        searched: The question with what it takes from its conversation; None: the question.
+        history: Earlier turns, cleaned.
+        language: To answer in; None: that of the question.
+        model: Whose vocabulary counts the tokens, where it is at hand.
+    """
+    evidence: list[Evidence] = []
+    rendered: list[str] = []
+    used, estimated = 0, False
+    for hit in hits:
+        for start, end in dict.fromkeys([(0, len(hit.paper.abstract)), (hit.start, hit.end)]):
+            piece = Evidence(len(evidence) + 1, hit.paper, hit.paper.abstract[start:end], start, end, hit.score)
+            text = _render(piece, templates)
+            count = count_tokens(text, model)
+            if used + count.n <= budget or (not evidence and (start, end) == (hit.start, hit.end)):
+                break
+        else:
+            break
+        evidence.append(piece)
+        rendered.append(text)
+        used, estimated = used + count.n, estimated or not count.exact
+    body = "\n\n".join(rendered)
+    fence = "===" + hashlib.sha256(f"{question}\0{body}".encode("utf-8", "replace")).hexdigest()[:16]
+    wanted = language or "the language of the question"
+    messages = (
+        {"role": "system", "content": templates.system.substitute(language=wanted, fence=fence)},
+        *_turns(history),
+        {"role": "user", "content": templates.user.substitute(fence=fence, evidence=body, question=question)},
+    )
+    total = count_tokens("\n".join(message["content"] for message in messages), model)
+    return Prompt(question, searched or question, messages, tuple(evidence), total.n, estimated or not total.exact, templates.digest)
+
+
+def _render(piece: Evidence, templates: Templates) -> str:
+    paper = piece.paper
+    details = ", ".join(str(each) for each in (paper.authors[0] if paper.authors else None, paper.venue, paper.year) if each)
+    return templates.passage.substitute(
+        number=piece.number,
+        title=paper.title or "(no title)",
+        details=f"({details})" if details else "",
+        text=piece.passage,
+    )
+
+
+def _turns(history: Sequence[Turn]) -> list[dict[str, str]]:
+    """Return the last turns, oldest first, that fit."""
+    kept: list[dict[str, str]] = []
+    left = HISTORY_CHARS
+    for turn in reversed(history[-HISTORY_TURNS:]):
+        left -= len(turn["content"])
+        if left < 0:
+            break
+        kept.insert(0, {"role": turn["role"], "content": _OLD_MARKER.sub("", turn["content"])})
+    return kept

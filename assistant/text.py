@@ -1,0 +1,34 @@
+"""The terms of a text as lexical search sees them: lower-cased words, stop words dropped, English stems."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any
+
+STOP_WORDS = frozenset(
+    "a about all also an and any are as at be been but by can could did do does for from give had has have how i if in"
+    " into is it its me my no not of on or our paper papers s so some such than that the their them then there these"
+    " they this those to use used using was we were what when where which while who whom whose why will with would you your".split()
+)
+"""A small list: words that ask or bind and tell no two abstracts apart."""
+
+WORD = re.compile(r"\w+")
+
+
+def terms(text: str) -> list[str]:
+    """Return the stemmed terms of `text`, in order, repeats included."""
+    words = [word for word in WORD.findall(text.casefold()) if word not in STOP_WORDS]
+    return _stemmer().stemWords(words)  # type: ignore[no-any-return]
+
+
+def words(text: str) -> list[str]:
+    """Return the words of `text`, lower-cased, nothing dropped."""
+    return WORD.findall(text.casefold())
+
+
+@cache
+def _stemmer() -> Any:
+    import Stemmer
+
+    return Stemmer.Stemmer("english")

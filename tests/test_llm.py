@@ -1,0 +1,658 @@
+"""`assistant.llm` against a scripted endpoint with real sockets: every fault, every recovery, nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from email.utils import formatdate
+from typing import Any
+
+import endpoint as server
+import pytest
+from endpoint import Endpoint, Reply, Script, answer, chunk, completion, error, event, raw, status, stream, wire
+from hypothesis import given
+from hypothesis import strategies as st
+
+from assistant import llm as module
+from assistant.config import Config
+from assistant.errors import ConfigError, LLMError, LLMRejected, LLMTimeout, LLMUnavailable, LLMUnparsable
+from assistant.llm import LLM, LLMStream
+from assistant.types import Usage
+
+KEY = "sk-very-secret-0123456789"
+TEXT = "Fourier mixing replaces attention [1]; naïve “quotes” and 日本語 stay."
+MESSAGES = [{"role": "system", "content": "Answer."}, {"role": "user", "content": "What replaces attention?"}]
+DEADLINE_S = 1.6
+SLACK_S = 2.0
+"""A busy machine may be that late; the code itself allows itself a fifth of a second."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _imported() -> None:
+    """The client takes most of a second to import, once; that is no matter of the deadlines below."""
+    import openai  # noqa: F401
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[None]:
+    """No setting comes from outside, and no thread outlives a test."""
+    for name in os.environ:
+        if name.startswith(("ASSISTANT_", "OPENAI_")) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    before = set(threading.enumerate())
+    yield
+    end = time.monotonic() + 3
+    while (left := set(threading.enumerate()) - before) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not left
+
+
+def make(url: str, **settings: Any) -> LLM:
+    return LLM(Config(**{"llm_base_url": url, "llm_model": "scripted", "llm_api_key": KEY, **settings}))
+
+
+def ask(url: str, deadline_s: float = DEADLINE_S, max_requests: int = 3, **settings: Any) -> LLMStream:
+    return make(url, **settings).stream(MESSAGES, deadline=time.monotonic() + deadline_s, max_requests=max_requests)
+
+
+def fail(url: str, deadline_s: float = DEADLINE_S, max_requests: int = 3, **settings: Any) -> LLMError:
+    """Ask, expect a fault in time, and hold what is true of every fault."""
+    start = time.monotonic()
+    answered = ask(url, deadline_s, max_requests, **settings)
+    with pytest.raises(LLMError) as caught:
+        list(answered)
+    assert time.monotonic() - start < deadline_s + SLACK_S
+    assert caught.value.requests == answered.usage.llm_calls <= max_requests
+    assert list(answered) == []
+    assert not answered.complete
+    assert len(str(caught.value)) < 600
+    assert str(caught.value).isprintable()
+    assert KEY not in "".join(traceback.format_exception(caught.value)) + repr(caught.value)
+    return caught.value
+
+
+def cut_after(*pieces: bytes, **headers: str) -> Reply:
+    return raw(pieces, headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def reset_after(*pieces: bytes) -> Reply:
+    return Reply(raw(pieces).wire, then="reset", delay_s=0.05)
+
+
+def sse(data: bytes) -> Reply:
+    return raw([event(chunk("Some text. ")), event(data), event(b"[DONE]")])
+
+
+def choices(value: object) -> Reply:
+    return stream({**chunk(), "choices": value})
+
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+HALF = event(chunk("Half an "))
+
+FAULTS: dict[str, tuple[type[LLMError], Script]] = {
+    # Deadline: whatever the socket does.
+    "no answer": (LLMTimeout, server.hang()),
+    "half a status line": (LLMTimeout, wire(b"HTTP/1.1 20", then="hang")),
+    "headers, one byte at a time": (LLMTimeout, server.drip()),
+    "headers without end": (LLMTimeout, server.never_ends(headers={"X-Pad": "1\r\nX-More: 2"}, piece=b": \n")),
+    "headers, then nothing": (LLMTimeout, raw(hang=True)),
+    "text, then nothing": (LLMTimeout, raw([HALF], hang=True)),
+    "half a JSON answer, then nothing": (LLMTimeout, raw(b'{"choices": [', "application/json", hang=True)),
+    "text, one byte at a time": (LLMTimeout, server.drip(b"".join(answer("slow " * 99).wire()), delay_s=0.02)),
+    "comments to keep it alive": (LLMTimeout, server.never_ends(b": keep-alive\n\n")),
+    "empty lines to keep it alive": (LLMTimeout, server.never_ends(b"\n")),
+    "chunks without text": (LLMTimeout, server.never_ends(event(chunk({"reasoning_content": "hm"})))),
+    "tokens without end": (LLMTimeout, server.never_ends()),
+    # Unavailable.
+    "no answer, connection closed": (LLMUnavailable, wire()),
+    "connection reset": (LLMUnavailable, server.reset()),
+    "500": (LLMUnavailable, error(500, "boom")),
+    "500, an empty body": (LLMUnavailable, status(500)),
+    "500, a body that never comes": (LLMUnavailable, raw(code=500, headers={"Content-Length": "9"}, hang=True)),
+    "500, a body without end": (LLMUnavailable, server.never_ends(b"x" * 10_000, delay_s=0, code=500)),
+    "502, a web page": (LLMUnavailable, server.html(502)),
+    "503": (LLMUnavailable, error(503, "loading model")),
+    "429": (LLMUnavailable, error(429, "slow down")),
+    "stream ends early": (LLMUnavailable, stream(chunk("Half an "), done=False)),
+    "stream ends in an event": (LLMUnavailable, raw([HALF, b'data: {"choices": [{"delta": {"con'])),
+    "stream cut by its length": (LLMUnavailable, cut_after(HALF, Content_Length="99999")),
+    "stream cut in its chunks": (LLMUnavailable, cut_after(b"4\r\n: a\n", Transfer_Encoding="chunked")),
+    "stream reset": (LLMUnavailable, reset_after(HALF)),
+    "JSON answer cut": (LLMUnavailable, cut_after(b'{"choices": [', Content_Length="99999")),
+    "server error in the stream": (LLMUnavailable, stream({"error": {"message": "x", "type": "server_error"}})),
+    "overload instead of a stream": (LLMUnavailable, status(200, {"error": {"message": "x", "code": 503}})),
+    # Rejected.
+    "400": (LLMRejected, error(400, "no such thing")),
+    "400 in words": (LLMRejected, status(400, {"error": "no such thing"})),
+    "400, not JSON": (LLMRejected, status(400, b"no such thing")),
+    "401": (LLMRejected, error(401, f"Incorrect API key provided: {KEY}")),
+    "403": (LLMRejected, error(403, "not for you")),
+    "404, a web page": (LLMRejected, server.html(404)),
+    "408": (LLMRejected, status(408)),
+    "422": (LLMRejected, status(422, {"detail": [{"msg": "field required"}]})),
+    "content filter": (LLMRejected, answer("Half an ", finish="content_filter")),
+    "content filter, JSON": (LLMRejected, completion(None, finish="content_filter")),
+    "refusal in the stream": (LLMRejected, stream({"error": {"message": "x", "type": "invalid_request_error"}})),
+    "refusal after text": (LLMRejected, stream(chunk("Half "), {"error": {"message": "x", "code": 403}})),
+    # Unparsable.
+    "web page": (LLMUnparsable, server.html()),
+    "web page, said to be a stream": (LLMUnparsable, raw(b"<html>\n<body>\n\nhello</body>")),
+    "nothing": (LLMUnparsable, raw()),
+    "nothing, JSON": (LLMUnparsable, raw(b"", "application/json", headers={"Content-Length": "0"})),
+    "204": (LLMUnparsable, raw(code=204)),
+    "only [DONE]": (LLMUnparsable, stream()),
+    "only comments": (LLMUnparsable, raw(b": ping\n\n: ping\n\n")),
+    "other JSON": (LLMUnparsable, status(200, {"status": "ok"})),
+    "a JSON list": (LLMUnparsable, status(200, [1, 2])),
+    "an error in words": (LLMUnparsable, status(200, {"error": "something odd"})),
+    "an error of unknown kind": (LLMUnparsable, stream({"error": {"message": "something odd"}})),
+    "not HTTP": (LLMUnparsable, wire(b"SSH-2.0-OpenSSH_9.9\r\n\r\n")),
+    "damaged compression": (LLMUnparsable, raw(b"no gzip at all", headers={"Content-Encoding": "gzip"})),
+    "a bomb": (LLMUnparsable, raw(gzip.compress(b"data: " + b"x" * 50_000_000), headers={"Content-Encoding": "gzip"})),
+    "broken JSON": (LLMUnparsable, sse(b'{"choices": [{"delta"')),
+    "bad UTF-8": (LLMUnparsable, sse(b'{"choices": [{"delta": {"content": "\xff\xfe"}}]}')),
+    "JSON 100,000 deep": (LLMUnparsable, sse(DEEP)),
+    "choices 100,000 deep": (LLMUnparsable, sse(b'{"choices": ' + DEEP + b"}")),
+    "a JSON answer 100,000 deep": (LLMUnparsable, raw(b'{"choices": ' + DEEP + b"}", "application/json")),
+    "a number of 5,000 digits": (LLMUnparsable, sse(b'{"choices": [], "usage": ' + b"9" * 5_000 + b"}")),
+    "a chunk that is a list": (LLMUnparsable, sse(b"[]")),
+    "a chunk that is a text": (LLMUnparsable, sse(b'"text"')),
+    "a line of 50 MB": (LLMUnparsable, raw([b"data: ", *[b"x" * 1_000_000] * 50])),
+    "an event of 50 MB": (LLMUnparsable, raw([b"data: " + b"x" * 1_000_000 + b"\n"] * 50)),
+    "a JSON answer of 50 MB": (LLMUnparsable, raw([b"{", *[b" " * 1_000_000] * 50], "application/json")),
+    "too much text": (LLMUnparsable, server.never_ends(event(chunk("word " * 2_000)), delay_s=0)),
+    "choices []": (LLMUnparsable, choices([])),
+    "choices null": (LLMUnparsable, choices(None)),
+    "choices a text": (LLMUnparsable, choices("text")),
+    "choices an object": (LLMUnparsable, choices({"0": {}})),
+    "a choice that is a text": (LLMUnparsable, choices(["text"])),
+    "a delta that is a text": (LLMUnparsable, choices([{"delta": "text"}])),
+    "JSON, choices []": (LLMUnparsable, completion("", choices=[])),
+    "content null": (LLMUnparsable, stream(chunk({"content": None}, "stop"))),
+    "content a number": (LLMUnparsable, stream(chunk({"content": 0}, "stop"))),
+    "content an object": (LLMUnparsable, stream(chunk({"content": {"text": "x"}}, "stop"))),
+    "content a list of numbers": (LLMUnparsable, stream(chunk({"content": [1]}, "stop"))),
+    "content a list of odd parts": (LLMUnparsable, stream(chunk({"content": [{"type": "text", "text": 1}]}, "stop"))),
+    "finish_reason a number": (LLMUnparsable, stream(chunk("text", 1))),
+    "call of a tool": (LLMUnparsable, stream(chunk({"tool_calls": [{"function": {"name": "f"}}]}, "tool_calls"))),
+    "JSON, call of a tool": (LLMUnparsable, completion("", choices=[{"message": {"tool_calls": [{}]}}])),
+    "empty answer": (LLMUnparsable, answer("")),
+    "blank answer": (LLMUnparsable, answer(" \n\t\u2003 ", pieces=1)),
+    "nothing but thoughts": (LLMUnparsable, answer("<think>hm</think>\n", pieces=2)),
+    "thoughts without end": (LLMUnparsable, answer("<think>hm " * 9, finish="length")),
+    "nothing but reasoning": (LLMUnparsable, stream(chunk({"reasoning": "hm", "content": ""}), chunk(finish="stop"))),
+}
+
+
+@pytest.mark.parametrize(("kind", "script"), FAULTS.values(), ids=FAULTS)
+def test_a_fault_is_named_in_time_and_ends_the_request(kind: type[LLMError], script: Script) -> None:
+    """Each fault raises its own error in time, after at most 3 requests, and every connection is closed."""
+    with Endpoint(script) as endpoint:
+        raised = fail(endpoint.url, 0.6 if kind is LLMTimeout else DEADLINE_S)
+        assert type(raised) is kind
+        assert endpoint.is_idle()
+        assert raised.requests == len(endpoint.requests)
+        assert f"127.0.0.1:{endpoint.port}" in str(raised)
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_redirect_is_named_and_not_followed(code: int) -> None:
+    """Neither prompt nor key goes where an endpoint points."""
+    with Endpoint(answer(TEXT)) as other, Endpoint(status(code, headers={"Location": other.url})) as endpoint:
+        raised = fail(endpoint.url)
+        assert type(raised) is LLMRejected
+        assert other.url in str(raised)
+        assert not other.requests
+
+
+def test_connection_refused_is_not_tried_again_and_shows_its_cause() -> None:
+    """The system's own words stand in the message, in place of "Connection error."."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    raised = fail(f"http://127.0.0.1:{port}/v1")
+    assert (type(raised), raised.requests) == (LLMUnavailable, 1)
+    assert "Connect call failed" in str(raised)
+    assert raised.__cause__ is not None
+
+
+def test_an_unknown_host_is_unavailable() -> None:
+    """A name that nobody resolves is told as such; a silent name server, as a timeout."""
+    raised = fail("http://nowhere.invalid/v1")
+    assert isinstance(raised, LLMUnavailable | LLMTimeout)
+    assert raised.requests == 1
+
+
+def test_a_name_server_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deadline holds while the system's resolver blocks."""
+    released = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: released.wait(20) and [])
+    try:
+        assert type(fail("http://example.invalid/v1", 0.5)) is LLMTimeout
+    finally:
+        released.set()
+
+
+def test_tls_to_a_server_without_it_is_unavailable() -> None:
+    """A failing handshake shows its cause and is not tried again."""
+    with Endpoint(answer(TEXT)) as endpoint:
+        raised = fail(endpoint.url.replace("http:", "https:"))
+    assert (type(raised), raised.requests) == (LLMUnavailable, 1)
+    assert "SSL" in str(raised)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_listener_that_never_accepts_is_a_timeout(scheme: str) -> None:
+    """The deadline holds during TCP and TLS handshakes."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, contextlib.ExitStack() as full:
+        for _ in range(3 if scheme == "http" else 0):  # fills the queue: the next handshake gets no reply
+            client = full.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
+        assert type(fail(f"{scheme}://127.0.0.1:{listener.getsockname()[1]}/v1", 0.5)) is LLMTimeout
+
+
+def test_a_deadline_in_the_past_sends_nothing() -> None:
+    """No request is sent for a question that is too late."""
+    with Endpoint(answer(TEXT)) as endpoint:
+        raised = fail(endpoint.url, deadline_s=-1.0)
+        assert (type(raised), raised.requests, endpoint.requests) == (LLMTimeout, 0, [])
+
+
+# Recovery.
+
+PARTS = [{"type": "thinking", "thinking": []}, {"type": "text", "text": TEXT[:9]}, {"type": "text", "text": TEXT[9:]}]
+WHOLE = event(chunk(TEXT, "stop"))
+RECOVERED: dict[str, Reply] = {
+    "one piece": answer(TEXT),
+    "a character at a time": answer(TEXT, pieces=1),
+    "a byte at a time": server.drip(b"".join(answer(TEXT, usage=None).wire()), delay_s=1e-4),
+    "JSON in place of a stream": completion(TEXT),
+    "JSON over many lines": raw(b"\n\n" + json.dumps(chunk(), indent=2).replace("{}", "null").encode()[:-1]
+        + b',"choices":[{"message":{"content":' + json.dumps(TEXT).encode() + b"}}]}", "application/json"),
+    "JSON with parts": completion(PARTS),
+    "parts in a stream": stream(chunk({"content": PARTS}), chunk(finish="stop")),
+    "null content in between": stream(chunk({"content": None}), chunk(TEXT), chunk({"content": None}, "stop")),
+    "empty and null choices": stream({"choices": []}, chunk(TEXT), {"choices": None}, {"x": 1}, chunk(finish="stop")),
+    "null delta": stream(chunk(TEXT), {"choices": [{"delta": None, "finish_reason": "stop"}]}),
+    "reasoning beside it": stream(chunk({"reasoning_content": "hm", "reasoning": "hm"}), chunk(TEXT, "stop")),
+    "thoughts before it": answer(f"\n<think>\nhm [9]\n</think>\n\n{TEXT}"),
+    "thoughts, a character at a time": answer(f" <think>hm < /think></think>\n <think></think>{TEXT}", pieces=1),
+    "controls and lone surrogates": stream(chunk("\x00\ud800\r"), chunk(f"{TEXT[:5]}\x1b\x85{TEXT[5:]}\udfff", "stop")),
+    "blank space before it": answer(f" \n\n{TEXT}", pieces=1),
+    "[DONE] without finish_reason": stream(chunk(TEXT)),
+    "finish_reason without [DONE]": stream(chunk(TEXT, "stop"), done=False),
+    "an empty finish_reason on the way": stream(chunk(TEXT[:4], ""), chunk(TEXT[4:], ""), chunk(finish="stop")),
+    "an unknown finish_reason": stream(chunk(TEXT, "eos")),
+    "all over but hung": raw([WHOLE], hang=True),
+    "all over but reset": reset_after(WHOLE),
+    "all over but cut": cut_after(WHOLE, Content_Length="9999"),
+    "more after [DONE]": raw([WHOLE, event(b"[DONE]"), b"data: nonsense\n\n"]),
+    "CRLF": raw(WHOLE.replace(b"\n", b"\r\n")),
+    "CR": raw(WHOLE.replace(b"\n", b"\r") + b"data: [DONE]\r\r"),
+    "no space after the colon": raw(WHOLE.replace(b"data: ", b"data:")),
+    "an event over two lines": raw(WHOLE.replace(b'"choices"', b'\ndata: "choices"')),
+    "a last line without an end": raw(WHOLE.rstrip()),
+    "a byte order mark": raw(b"\xef\xbb\xbf" + WHOLE),
+    "comments and other fields": raw(b": hi\nid: 1\nretry: 5\n\nevent: message\n" + WHOLE),
+    "another content type": raw(WHOLE, "text/plain"),
+    "compressed": raw(gzip.compress(WHOLE), headers={"Content-Encoding": "gzip"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reply", RECOVERED.values(), ids=RECOVERED)
+def test_what_can_be_read_is_read(reply: Reply) -> None:
+    """Whole answers in forms that servers really send give the same text, in one request."""
+    with Endpoint(reply) as endpoint:
+        answered = ask(endpoint.url, 5.0)
+        pieces = list(answered)
+        assert "".join(pieces) == TEXT
+        assert all(pieces)
+        assert (answered.complete, answered.usage.llm_calls, answered.model) == (True, 1, "scripted")
+        assert endpoint.is_idle()
+
+
+def test_pieces_come_while_the_endpoint_still_writes() -> None:
+    """The first piece is out before the second was sent."""
+    with Endpoint(raw([HALF], hang=True)) as endpoint:
+        answered = ask(endpoint.url, 5.0)
+        start = time.monotonic()
+        assert next(answered) == "Half an "
+        assert time.monotonic() - start < SLACK_S
+        answered.close()
+
+
+@pytest.mark.parametrize(
+    "reply", [answer(TEXT, finish="length"), completion(TEXT, finish="length")], ids=["sse", "json"]
+)
+def test_an_answer_cut_at_its_length_limit_is_incomplete(reply: Reply) -> None:
+    """Its text is given, and `complete` says that more was to come."""
+    with Endpoint(reply) as endpoint:
+        answered = ask(endpoint.url)
+        assert ("".join(answered), answered.complete) == (TEXT, False)
+
+
+def test_text_before_a_fault_is_given_first() -> None:
+    """What came before a cut reaches the caller, then the error; nothing is asked again."""
+    with Endpoint(stream(chunk("Half an "), done=False)) as endpoint:
+        answered = ask(endpoint.url)
+        assert next(answered) == "Half an "
+        with pytest.raises(LLMUnavailable, match="cut after 8 characters"):
+            next(answered)
+        assert len(endpoint.requests) == 1
+
+
+# Requests.
+
+
+@pytest.mark.parametrize("fault", [error(500, "x"), error(503, "x"), error(429, "x"), server.reset(), wire()])
+def test_a_passing_fault_is_tried_again(fault: Reply) -> None:
+    """A server error or a broken connection before the answer costs one more request."""
+    with Endpoint([fault, answer(TEXT)]) as endpoint:
+        answered = ask(endpoint.url, 3.0)
+        assert "".join(answered) == TEXT
+        assert answered.usage == Usage(11, 7, llm_calls=2)
+
+
+def test_at_most_three_requests_are_sent() -> None:
+    """A fault that stays is reported after the third request, with time left."""
+    with Endpoint(error(500, "x")) as endpoint:
+        assert fail(endpoint.url, 6.0).requests == len(endpoint.requests) == 3
+
+
+def test_the_caller_may_allow_fewer() -> None:
+    """`max_requests` counts every kind of request."""
+    with Endpoint(error(500, "x")) as endpoint:
+        assert fail(endpoint.url, max_requests=1).requests == len(endpoint.requests) == 1
+    with Endpoint(error(400, "unknown field stream_options")) as endpoint:
+        assert fail(endpoint.url, max_requests=1).requests == len(endpoint.requests) == 1
+
+
+@pytest.mark.parametrize("asked", ["60", "1e400", formatdate(time.time() + 90, usegmt=True)])
+def test_a_long_retry_after_is_not_waited_for(asked: str) -> None:
+    """Where the wait does not fit, the fault is reported at once."""
+    start = time.monotonic()
+    with Endpoint(status(429, headers={"Retry-After": asked})) as endpoint:
+        assert fail(endpoint.url, 5.0).requests == 1
+    assert time.monotonic() - start < SLACK_S
+
+
+@pytest.mark.parametrize(("asked", "least_s"), [("0", 0.3), ("0.6", 0.6), ("-9", 0.3), ("nan", 0.3), ("soon", 0.3)])
+def test_a_short_retry_after_is_honoured(asked: str, least_s: float) -> None:
+    """The wait is the longer of what is asked for and our own."""
+    times: list[float] = []
+
+    def script(_: object) -> Reply:
+        times.append(time.monotonic())
+        return answer(TEXT) if len(times) == 2 else status(503, headers={"Retry-After": asked})
+
+    with Endpoint(script) as endpoint:
+        assert "".join(ask(endpoint.url, 5.0)) == TEXT
+    assert times[1] - times[0] >= least_s
+
+
+def test_a_server_that_knows_no_stream_options_is_asked_without_them() -> None:
+    """One more request, and usage is estimated."""
+    refusal = error(400, "Unrecognized request argument supplied: stream_options")
+    with Endpoint(lambda body: refusal if "stream_options" in body else answer(TEXT, usage=None)) as endpoint:
+        answered = ask(endpoint.url)
+        assert "".join(answered) == TEXT
+        assert (answered.usage.llm_calls, answered.usage.tokens_estimated) == (2, True)
+        assert len(endpoint.requests) == 2
+
+
+TOO_LONG = {
+    "openai": error(400, "This model's maximum context length is 8192 tokens.", code="context_length_exceeded"),
+    "code alone": error(400, "no", code="context_length_exceeded"),
+    "llama.cpp": error(400, "the request exceeds the available context size", type="exceed_context_size_error"),
+    "prompt too long": error(400, "prompt is too long: 9000 tokens > 8192 maximum"),
+    "413": status(413),
+    "in the stream": stream({"error": {"message": "maximum context length is 8192 tokens", "code": 400}}),
+}
+
+
+@pytest.mark.parametrize("reply", TOO_LONG.values(), ids=TOO_LONG)
+def test_a_prompt_that_is_too_long_is_marked(reply: Reply) -> None:
+    """The caller can tell it from other refusals and ask with less."""
+    with Endpoint(reply) as endpoint:
+        raised = fail(endpoint.url)
+        assert (type(raised), raised.too_long, raised.requests) == (LLMRejected, True, 1)
+    with Endpoint(error(400, "max_tokens is too large")) as endpoint:
+        assert not fail(endpoint.url).too_long
+
+
+def test_the_request_holds_what_every_server_knows_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Body and headers are ours alone, whatever OPENAI_* and proxy variables say."""
+    with Endpoint(answer(TEXT)) as other, Endpoint(answer(TEXT)) as endpoint:
+        for name in ("API_KEY", "ADMIN_KEY", "ORG_ID", "PROJECT_ID", "WEBHOOK_SECRET"):
+            monkeypatch.setenv(f"OPENAI_{name}", "stolen")
+        monkeypatch.setenv(
+            "OPENAI_CUSTOM_HEADERS", "Authorization: Bearer stolen\nX-Key: stolen\nOpenAI-Project: stolen"
+        )
+        monkeypatch.setenv("OPENAI_BASE_URL", other.url)
+        for name in ("http_proxy", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, other.url if name == "http_proxy" else "socks5://127.0.0.1:1")
+        assert "".join(ask(endpoint.url, max_tokens_field="max_completion_tokens", answer_tokens=77)) == TEXT
+        (request,) = endpoint.requests
+        assert not other.requests
+    assert request["path"] == "/v1/chat/completions"
+    assert request["body"] == {
+        "model": "scripted",
+        "messages": MESSAGES,
+        "temperature": 0,
+        "max_completion_tokens": 77,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    sent = "accept accept-encoding authorization connection content-length content-type host user-agent"
+    assert sorted(request["headers"]) == sent.split()
+    assert request["headers"]["authorization"] == f"Bearer {KEY}"
+    assert "stolen" not in str(request)
+
+
+def test_without_a_key_a_dummy_is_sent() -> None:
+    """Local servers want none, the client wants one."""
+    with Endpoint(answer(TEXT)) as endpoint:
+        list(ask(endpoint.url, llm_api_key=None))
+        assert endpoint.requests[0]["headers"]["authorization"] == "Bearer none"
+
+
+def test_lone_surrogates_in_a_message_do_not_reach_the_wire() -> None:
+    """A message that no JSON encoder takes is cleaned, not refused."""
+    with Endpoint(answer(TEXT)) as endpoint:
+        messages = [{"role": "user", "content": "a\ud800b"}]
+        list(make(endpoint.url).stream(messages, deadline=time.monotonic() + 5))
+        assert endpoint.requests[0]["body"]["messages"] == [{"role": "user", "content": "ab"}]
+
+
+# Usage.
+
+ODD_USAGE = [
+    *(None, {}, [], "5", {"prompt_tokens": 1}),
+    {"prompt_tokens": True, "completion_tokens": 2},
+    {"prompt_tokens": -1, "completion_tokens": 2},
+    {"prompt_tokens": 1.5, "completion_tokens": 10**30},
+]
+
+
+@pytest.mark.parametrize("reported", ODD_USAGE, ids=str)
+def test_usage_is_estimated_where_it_is_not_reported(reported: object) -> None:
+    """Counts that are no counts are not believed."""
+    with Endpoint(answer(TEXT, usage=reported)) as endpoint:
+        answered = ask(endpoint.url)
+        assert answered.usage == Usage()
+        list(answered)
+        assert answered.usage.tokens_estimated
+        assert answered.usage.llm_calls == 1
+        assert 4 <= answered.usage.prompt_tokens <= 20
+        assert 8 <= answered.usage.completion_tokens <= 60
+
+
+# The key.
+
+ECHOES = {
+    "401": error(401, f"Incorrect API key provided: {KEY}."),
+    "401 in words": status(401, f"who is {KEY}?".encode()),
+    "401, veiled by controls": error(401, "who is " + "\x00".join(KEY)),
+    "401, across the cut": error(401, "x" * 270 + KEY),
+    "500": error(500, KEY),
+    "redirect": status(302, headers={"Location": f"http://127.0.0.1/{KEY}"}),
+    "in the stream": stream({"error": {"message": KEY, "type": KEY}}),
+    "not HTTP": wire(f"{KEY}\r\n\r\n".encode()),
+    "bad UTF-8": sse(KEY.encode() + b"\xff"),
+    "finish_reason": stream(chunk(finish=KEY)),
+}
+
+
+@pytest.mark.parametrize("reply", ECHOES.values(), ids=ECHOES)
+def test_an_endpoint_cannot_make_us_show_the_key(reply: Reply, caplog: pytest.LogCaptureFixture) -> None:
+    """A key that is echoed appears in no message, no chain of causes and no log but the transport's own."""
+    caplog.set_level(logging.DEBUG)
+    with Endpoint(reply) as endpoint:
+        raised: BaseException | None = fail(endpoint.url)
+    while raised is not None:
+        assert KEY not in f"{raised} {raised!r}"
+        raised = raised.__cause__ or raised.__context__
+    others = [record for record in caplog.records if not record.name.startswith("httpcore2")]  # it logs what it receives
+    assert others
+    assert not [record for record in others if KEY in record.getMessage()]
+
+
+@pytest.mark.parametrize("key", ["sk-schlüssel", "sk-two words", "sk-line\nbreak", "sk-\udc80"])
+def test_a_key_that_no_header_can_carry_is_refused_unseen(key: str) -> None:
+    """The message names the setting; the key stays out of it and nothing is sent."""
+    with Endpoint(answer(TEXT)) as endpoint:
+        raised = fail(endpoint.url, llm_api_key=key)
+        assert type(raised) is LLMRejected
+        assert not endpoint.requests
+    assert "llm_api_key" in str(raised)
+    assert key not in f"{raised} {raised!r}"
+    assert raised.__cause__ is raised.__context__ is None
+
+
+def test_a_password_in_the_address_is_not_shown() -> None:
+    """Only host and port stand in a message."""
+    raised = fail("http://user:pa55word@127.0.0.1:1/v1?token=t0ken")
+    assert "127.0.0.1:1" in str(raised)
+    assert not {"pa55word", "t0ken"} & set(str(raised).replace(":", " ").replace("=", " ").split())
+
+
+# Hanging up.
+
+
+def test_closing_a_stream_ends_its_request_at_once() -> None:
+    """The endpoint sees the caller hang up, nothing more is asked, iterating ends."""
+    with Endpoint(server.never_ends()) as endpoint:
+        answered = ask(endpoint.url, 30.0)
+        next(answered)
+        answered.close()
+        assert endpoint.is_idle(1.0)
+        assert list(answered) == []
+        assert not answered.complete
+        assert len(endpoint.requests) == 1
+
+
+def test_dropping_a_stream_ends_its_request() -> None:
+    """A caller who only stops iterating leaves nothing running."""
+    with Endpoint(server.never_ends()) as endpoint:
+        for _ in ask(endpoint.url, 30.0):
+            break
+        assert endpoint.is_idle(1.0)
+
+
+def test_closing_wakes_the_thread_that_waits() -> None:
+    """A stream, or the whole LLM, can be closed from another thread; even between two requests."""
+    for reply in (server.hang(), error(500, "x")):
+        with Endpoint(reply) as endpoint:
+            llm = make(endpoint.url)
+            streams = [llm.stream(MESSAGES, deadline=time.monotonic() + 30) for _ in range(2)]
+            threads = [threading.Thread(target=list, args=(each,)) for each in streams]
+            for thread in threads:
+                thread.start()
+            while len(endpoint.requests) < 2:
+                time.sleep(0.01)
+            llm.close()
+            for thread in threads:
+                thread.join(1.0)
+                assert not thread.is_alive()
+            assert endpoint.is_idle(1.0)
+            time.sleep(0.5)
+            assert len(endpoint.requests) == 2
+
+
+def test_many_ask_at_once() -> None:
+    """One LLM serves many threads, each with its own answer."""
+
+    def script(body: dict[str, Any]) -> Reply:
+        return answer(body["messages"][0]["content"] * 50, pieces=3)
+
+    with Endpoint(script) as endpoint:
+        llm, found = make(endpoint.url), {}
+
+        def run(n: int) -> None:
+            messages = [{"role": "user", "content": f"number {n}, "}]
+            found[n] = "".join(llm.stream(messages, deadline=time.monotonic() + 10))
+
+        threads = [threading.Thread(target=run, args=(n,)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert found == {n: f"number {n}, " * 50 for n in range(8)}
+
+
+def test_a_model_must_be_named() -> None:
+    """Without one there is no LLM to ask."""
+    with pytest.raises(ConfigError, match="llm_model"):
+        LLM(Config())
+
+
+# The reader alone, without a network.
+
+
+def read(*pieces: bytes) -> str:
+    reply = module._Reply(module._Endpoint(Config(llm_model="scripted")))
+    return "".join([text for piece in pieces for text in reply.feed(piece)] + list(reply.end()))
+
+
+@given(st.data())
+def test_no_cut_of_the_bytes_changes_the_text(data: st.DataObject) -> None:
+    """TCP may cut a response anywhere, in a character, a line end or a <think> tag."""
+    text = "<think>no</think>" + TEXT
+    whole = b"".join(answer(text, pieces=data.draw(st.integers(1, 40))).wire()).partition(b"\r\n\r\n")[2]
+    whole = whole.replace(b"\n", data.draw(st.sampled_from([b"\n", b"\r\n"])))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=30)))
+    assert read(*(whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True))) == TEXT
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["choices", "delta", "message", "content", "type", "text", "error", "usage", "finish_reason"]
+            )
+            | st.text(max_size=3),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.lists(JSON.map(event) | st.binary(max_size=40), max_size=5))
+def test_whatever_comes_gives_text_or_one_of_our_errors(pieces: list[bytes]) -> None:
+    """No response makes the reader raise anything else."""
+    with contextlib.suppress(LLMError):
+        assert read(*pieces).strip()
