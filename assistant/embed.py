@@ -337,8 +337,8 @@ def _fused_graph(model: SentenceTransformer) -> bytes:
             torch.onnx.export(
                 Pipeline().eval(),
                 (mask * 101, mask),
-                file,
-                dynamo=False,  # the fusions know the graphs of the older exporter
+                file,  # type: ignore[arg-type]  # the older exporter takes it, and the fusions know that one's graphs
+                dynamo=False,
                 opset_version=17,
                 input_names=names,
                 output_names=["vectors"],

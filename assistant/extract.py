@@ -30,6 +30,10 @@ _ASKS_FIGURE = re.compile(
     re.IGNORECASE,
 )
 _FIGURE = re.compile(r"\d")
+_POINTER = re.compile(r"https?://|\b(?:code|models?|project page|data(?:set)?)s?\b[^.]{0,60}\bavailable\b", re.IGNORECASE)
+_ASKS_POINTER = re.compile(r"\b(?:code|github|link|url|download|available|page|repository)\b", re.IGNORECASE)
+POINTER_COST = 0.4
+"""What a sentence that only says where the code lies costs, unless that is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class Extractive:
         """Return every sentence of the evidence with its score."""
         vector = self._encoder.encode_queries([prompt.searched])[0]
         asked, wants_figure = set(terms(prompt.question)), bool(_ASKS_FIGURE.search(prompt.question))
+        wants_pointer = bool(_ASKS_POINTER.search(prompt.question))
         top = max((each.score for each in prompt.evidence), default=0.0)
         out: list[Candidate] = []
         for piece in prompt.evidence:
@@ -84,5 +89,7 @@ class Extractive:
                     sentence = piece.paper.abstract[start:end]
                     words = len(asked & set(terms(sentence))) / max(1, len(asked))
                     figure = FIGURE_BONUS if wants_figure and _FIGURE.search(sentence) else 0.0
-                    out.append(Candidate(piece.number, start, end, float(cosine) + WORDS_WEIGHT * words + figure + standing))
+                    pointer = POINTER_COST if not wants_pointer and _POINTER.search(sentence) else 0.0
+                    score = float(cosine) + WORDS_WEIGHT * words + figure + standing - pointer
+                    out.append(Candidate(piece.number, start, end, score))
         return out

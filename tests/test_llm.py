@@ -522,7 +522,9 @@ def test_an_endpoint_cannot_make_us_show_the_key(reply: Reply, caplog: pytest.Lo
     while raised is not None:
         assert KEY not in f"{raised} {raised!r}"
         raised = raised.__cause__ or raised.__context__
-    others = [record for record in caplog.records if not record.name.startswith("httpcore2")]  # it logs what it receives
+    others = [
+        record for record in caplog.records if not record.name.startswith("httpcore2")
+    ]  # it logs what it receives
     assert others
     assert not [record for record in others if KEY in record.getMessage()]
 
