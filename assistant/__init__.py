@@ -10,8 +10,12 @@ Names are imported at first use, so that `import assistant` stays instant.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# onnxruntime reports home as soon as it is imported, unless it is told not to before that.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from assistant.answer import Assistant, ask

@@ -41,7 +41,7 @@ CLOSEST = 3
 CARRIED_CHARS = 600
 """Of the last answer, what a follow-up takes along into the search."""
 RELOAD_S = 1.0
-"""Least time between two looks for what another process has added."""
+"""Least time between two openings of the index, while another process keeps adding papers."""
 
 _log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class Assistant:
         self._store: Store | None = None
         self._index: Index | None = None
         self._llm: LLM | None = None
-        self._looked = 0.0
+        self._opened = 0.0
         self._digest: tuple[int, str] = (-1, "")
         self._is_sample = False
 
@@ -251,10 +251,10 @@ class Assistant:
         """Return the index, opened anew when the store has changed."""
         store = self._open_store()
         with self._lock:
-            now = time.monotonic()
-            if self._index is None or (now - self._looked > RELOAD_S and store.epoch != self._index.epoch):
+            changed = self._index is not None and store.epoch != self._index.epoch
+            if self._index is None or (changed and time.monotonic() - self._opened > RELOAD_S):
                 self._index = Index.open(store)
-            self._looked = now
+                self._opened = time.monotonic()
             return self._index
 
     def _library_digest(self, store: Store) -> str:

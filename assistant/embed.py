@@ -50,8 +50,8 @@ WINDOW = 1024
 """Texts tokenized at once: bounds the memory, and leaves enough texts to find some of equal length."""
 TORCH_WINDOW = 256
 """Texts given to sentence-transformers at once, between two reports of progress."""
-SPIN_US = 1000
-"""How long threads wait awake: a question takes 4 ms, 7.5 if they sleep; by default each burns 40 ms of CPU after."""
+SPIN_US = 2000
+"""How long threads wait awake: a question takes 4 ms, 7.5 if they sleep; by default they burn 40 ms of CPU after it."""
 
 _GRAPH, _MANIFEST = "model.onnx", "manifest.json"
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")

@@ -175,9 +175,7 @@ class Lexicon:
     @classmethod
     def build(cls, documents: list[list[str]]) -> Lexicon:
         """Index documents given as lists of terms."""
-        import bm25s
-
-        bm25 = bm25s.BM25(k1=K1, b=B, method="lucene")
+        bm25 = _bm25s().BM25(k1=K1, b=B, method="lucene")
         if any(documents):
             bm25.index(documents, show_progress=False)
         lengths = [len(document) for document in documents]
@@ -247,11 +245,9 @@ class Generation:
     @cached_property
     def lexicon(self) -> Lexicon:
         """BM25 over the papers of this generation."""
-        import bm25s
-
-        bm25: Any = bm25s.BM25(k1=K1, b=B, method="lucene")
+        bm25 = _bm25s().BM25(k1=K1, b=B, method="lucene")
         if self.manifest["lexical"]:
-            bm25 = bm25s.BM25.load(self.folder / "bm25", mmap=True, show_progress=False)
+            bm25 = _bm25s().BM25.load(self.folder / "bm25", mmap=True, show_progress=False)
         return Lexicon(bm25, len(self.part.numbers), self.manifest["average_length"])
 
     @property
@@ -272,6 +268,13 @@ class Generation:
                     raise StoreError(f"Chroma holds {count} of {len(self.part.chunks)} chunks in {self.folder}; set search to exact")
                 self._chroma = collection
             return self._chroma
+
+
+def _bm25s() -> Any:
+    import bm25s
+
+    logging.getLogger("bm25s").setLevel(logging.WARNING)  # It turns its own debugging on.
+    return bm25s
 
 
 def _client(folder: Path) -> Any:

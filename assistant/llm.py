@@ -16,12 +16,14 @@ import concurrent.futures
 import contextlib
 import json
 import math
+import os
 import queue
 import re
 import socket
 import threading
 import time
 import traceback
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from functools import cached_property
@@ -119,6 +121,7 @@ class LLMStream(Iterator[str]):
     def __init__(self, call: _Call) -> None:
         self._call = call
         self._is_over = False
+        weakref.finalize(self, call.stop)
         self.model = call.endpoint.model
         """The model that was asked."""
         self.complete = False
@@ -157,9 +160,6 @@ class LLMStream(Iterator[str]):
     def close(self) -> None:
         """Stop the request at once; iterating ends here."""
         self._is_over = True
-        self._call.stop()
-
-    def __del__(self) -> None:
         self._call.stop()
 
 
@@ -266,7 +266,7 @@ class _Endpoint:
 
     def error(self, kind: type[LLMError], found: str, step: str) -> LLMError:
         """Make an error that names the endpoint, what was found (at most 300 characters) and what to do."""
-        found = " ".join(_UNWANTED.sub("", found.replace("\r", " ")).split())
+        found = " ".join("".join(each for each in found if each.isprintable() or each.isspace()).split())
         for secret in self._secrets:
             found = found.replace(secret, "***")
         found = found if len(found) <= 300 else f"{found[:299]}…"
@@ -316,6 +316,7 @@ class _Call:
         if self._thread is None:
             if remaining_s <= 0:
                 return self.endpoint.too_late()
+            self.endpoint.running.add(self)
             self._thread = threading.Thread(target=self._run, name="assistant-llm", daemon=True)
             self._thread.start()
         try:
@@ -332,7 +333,6 @@ class _Call:
                 self._task.get_loop().call_soon_threadsafe(self._task.cancel)
 
     def _run(self) -> None:
-        self.endpoint.running.add(self)
         try:
             with asyncio.Runner(loop_factory=_Loop) as runner:
                 runner.run(self._answer())
@@ -389,10 +389,10 @@ class _Call:
             await asyncio.sleep(wait_s)
 
     async def _request(self, body: dict[str, Any]) -> None:
-        import httpx2
-        import openai
+        from httpx2 import HTTPError, InvalidURL
+        from openai import OpenAIError
 
-        foreign = (openai.OpenAIError, httpx2.HTTPError, httpx2.InvalidURL, OSError, ImportError, ValueError)
+        foreign = (OpenAIError, HTTPError, InvalidURL, ExceptionGroup, OSError, ImportError, ValueError)
         try:
             async with self.endpoint.client() as client, await client.chat.completions.create(**body) as stream:
                 await self._read(stream.response)
@@ -460,7 +460,7 @@ class _Reply:
     def end(self) -> Iterator[str]:
         """Read what is left when nothing more comes; refuse a cut or empty answer."""
         if self._is_json:
-            yield from self._read_chunk(self._parse(self._buffer), "message")
+            yield from self._read_chunk(self._parse(self._buffer))
             self.done = True
         with contextlib.suppress(LLMUnparsable):  # half an event is a cut
             yield from self._read_line(self._buffer)
@@ -473,7 +473,8 @@ class _Reply:
             self.shown.append(self._held)
             yield self._held
         if not self.shown:
-            raise self.unreadable(f"an answer without text, finish_reason {self.finish or None!r}")
+            found = f"an answer without text (finish_reason {self.finish or None!r})"
+            raise self._endpoint.error(LLMUnparsable, found, "raise answer_tokens, or try another model")
 
     def cut(self, how: str) -> LLMError:
         """Make the error for a response that broke off."""
@@ -495,7 +496,7 @@ class _Reply:
             if data == b"[DONE]":
                 self.done = True
             elif not self.done:
-                yield from self._read_chunk(self._parse(data), "delta")
+                yield from self._read_chunk(self._parse(data))
 
     def _parse(self, data: bytes) -> dict[str, Any]:
         try:
@@ -503,18 +504,18 @@ class _Reply:
         except (ValueError, RecursionError) as error:
             raise self.unreadable(f"broken JSON ({error})") from error
         if not isinstance(found, dict):
-            raise self.unreadable(f"a JSON {type(found).__name__}")
+            raise self.unreadable(f"JSON of type {type(found).__name__}")
         if found.get("error") or "error" in (found.get("object"), found.get("type")):
             raise self._endpoint.reported_error(data)
         return found
 
-    def _read_chunk(self, found: dict[str, Any], field: str) -> Iterator[str]:
-        """Read a chunk of a stream (its text is in `delta`) or a whole answer (in `message`)."""
+    def _read_chunk(self, found: dict[str, Any]) -> Iterator[str]:
+        """Read a chunk of a stream, whose text is in `delta`, or a whole answer, whose text is in `message`."""
         self._read_usage(found.get("usage"))
         self._n_chunks += "choices" in found
         choices = self._expect(found.get("choices"), list, "choices")
         choice = self._expect(choices[0] if choices else None, dict, "choices[0]")
-        message = self._expect(choice.get(field), dict, field)
+        message = self._expect(choice.get("delta") or choice.get("message"), dict, "delta or message")
         if message.get("tool_calls") or message.get("function_call"):
             raise self.unreadable("a call of a tool, though none was offered")
         yield from self._show(self._join(message.get("content")))
@@ -526,7 +527,7 @@ class _Reply:
     def _expect(self, value: Any, kind: type[Any], name: str) -> Any:
         """Return `value` if it is of that type, and an empty one for null."""
         if value is not None and not isinstance(value, kind):
-            raise self.unreadable(f"{name} is a {type(value).__name__}")
+            raise self.unreadable(f"{name} of type {type(value).__name__}")
         return value or kind()
 
     def _read_usage(self, usage: Any) -> None:
@@ -598,7 +599,7 @@ class _Loop(asyncio.SelectorEventLoop):
         def resolve() -> None:
             try:
                 future.set_result(socket.getaddrinfo(host, port, **options))
-            except (OSError, UnicodeError) as error:
+            except (OSError, ValueError, OverflowError) as error:
                 future.set_exception(error)
 
         threading.Thread(target=resolve, name="assistant-llm-name", daemon=True).start()
@@ -620,6 +621,9 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _say(error: BaseException) -> str:
+    """Return what an error says; the system's words where asyncio names only the call that failed."""
+    if (type(error) is OSError or isinstance(error, ConnectionError | TimeoutError)) and error.errno:
+        return os.strerror(error.errno)
     return str(error) or type(error).__name__
 
 

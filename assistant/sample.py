@@ -54,7 +54,8 @@ def open_sample(encoder: Encoder) -> Store:
 
 def make_sample(papers: Path, encoder: Encoder) -> int:
     """Write the shipped files from JSON lines of `{title, abstract}`; return the number of papers."""
-    shutil.copyfile(papers, PAPERS)
+    if papers.resolve() != PAPERS:
+        shutil.copyfile(papers, PAPERS)
     _, items = read_records(PAPERS)
     records = [each for each in items if isinstance(each, Record)]
     seen = _Recorder(encoder)

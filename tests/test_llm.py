@@ -8,11 +8,14 @@ import json
 import logging
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Iterator
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import endpoint as server
@@ -27,6 +30,7 @@ from assistant.errors import ConfigError, LLMError, LLMRejected, LLMTimeout, LLM
 from assistant.llm import LLM, LLMStream
 from assistant.types import Usage
 
+ROOT = Path(__file__).parent.parent
 KEY = "sk-very-secret-0123456789"
 TEXT = "Fourier mixing replaces attention [1]; naïve “quotes” and 日本語 stay."
 MESSAGES = [{"role": "system", "content": "Answer."}, {"role": "user", "content": "What replaces attention?"}]
@@ -42,12 +46,10 @@ def _imported() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[None]:
-    """No setting comes from outside, and no thread outlives a test."""
-    for name in os.environ:
-        if name.startswith(("ASSISTANT_", "OPENAI_")) or name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No proxy stands in between, and no thread outlives a test."""
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
     before = set(threading.enumerate())
     yield
     end = time.monotonic() + 3
@@ -198,7 +200,7 @@ FAULTS: dict[str, tuple[type[LLMError], Script]] = {
 def test_a_fault_is_named_in_time_and_ends_the_request(kind: type[LLMError], script: Script) -> None:
     """Each fault raises its own error in time, after at most 3 requests, and every connection is closed."""
     with Endpoint(script) as endpoint:
-        raised = fail(endpoint.url, 0.6 if kind is LLMTimeout else DEADLINE_S)
+        raised = fail(endpoint.url, 0.5 if kind is LLMTimeout else DEADLINE_S)
         assert type(raised) is kind
         assert endpoint.is_idle()
         assert raised.requests == len(endpoint.requests)
@@ -221,8 +223,14 @@ def test_connection_refused_is_not_tried_again_and_shows_its_cause() -> None:
         port = taken.getsockname()[1]
     raised = fail(f"http://127.0.0.1:{port}/v1")
     assert (type(raised), raised.requests) == (LLMUnavailable, 1)
-    assert "Connect call failed" in str(raised)
+    assert "Connection refused" in str(raised)
     assert raised.__cause__ is not None
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999/v1", "http://a b.invalid/v1", f"http://{'a' * 80}.invalid/v1"])
+def test_an_impossible_address_is_unavailable(url: str) -> None:
+    """What no socket can be opened for is a fault of the endpoint like any other."""
+    assert type(fail(url)) is LLMUnavailable
 
 
 def test_an_unknown_host_is_unavailable() -> None:
@@ -240,6 +248,26 @@ def test_a_name_server_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatc
         assert type(fail("http://example.invalid/v1", 0.5)) is LLMTimeout
     finally:
         released.set()
+
+
+def test_a_name_server_that_hangs_does_not_hold_up_the_end_of_the_process() -> None:
+    """Once the deadline has passed, the program can end, though the resolver still blocks."""
+    program = """
+import socket, time
+from assistant import llm, config
+socket.getaddrinfo = lambda *_, **__: time.sleep(60)
+answered = llm.LLM(config.Config(llm_base_url="http://example.invalid/v1", llm_model="m")).stream(
+    [{"role": "user", "content": "?"}], deadline=time.monotonic() + 2)
+try:
+    next(answered)
+except llm.LLMTimeout:
+    print("too late")
+"""
+    start = time.monotonic()
+    run = [sys.executable, "-W", "error", "-c", program]
+    ended = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=50, check=True)
+    assert (ended.stdout, ended.stderr) == ("too late\n", "")
+    assert time.monotonic() - start < 30
 
 
 def test_tls_to_a_server_without_it_is_unavailable() -> None:
@@ -280,6 +308,7 @@ RECOVERED: dict[str, Reply] = {
     "JSON over many lines": raw(b"\n\n" + json.dumps(chunk(), indent=2).replace("{}", "null").encode()[:-1]
         + b',"choices":[{"message":{"content":' + json.dumps(TEXT).encode() + b"}}]}", "application/json"),
     "JSON with parts": completion(PARTS),
+    "a whole answer in the stream": stream({"choices": [{"message": {"content": TEXT}, "finish_reason": "stop"}]}),
     "parts in a stream": stream(chunk({"content": PARTS}), chunk(finish="stop")),
     "null content in between": stream(chunk({"content": None}), chunk(TEXT), chunk({"content": None}, "stop")),
     "empty and null choices": stream({"choices": []}, chunk(TEXT), {"choices": None}, {"x": 1}, chunk(finish="stop")),
@@ -502,7 +531,7 @@ def test_usage_is_estimated_where_it_is_not_reported(reported: object) -> None:
 ECHOES = {
     "401": error(401, f"Incorrect API key provided: {KEY}."),
     "401 in words": status(401, f"who is {KEY}?".encode()),
-    "401, veiled by controls": error(401, "who is " + "\x00".join(KEY)),
+    "401, veiled by controls": error(401, "who is " + "\x00\u200b".join(KEY)),
     "401, across the cut": error(401, "x" * 270 + KEY),
     "500": error(500, KEY),
     "redirect": status(302, headers={"Location": f"http://127.0.0.1/{KEY}"}),

@@ -1,0 +1,44 @@
+# make run    the chat page on http://127.0.0.1:7860, over the built-in sample library
+# make test   the whole suite          make check  format, lint, types and the suite
+PYTHON ?= python3
+BIN := .venv/bin
+PORT ?= 7860
+
+.PHONY: run test check lint sample clean
+.DELETE_ON_ERROR:
+
+run: .venv/run.stamp
+	$(BIN)/assistant serve --port $(PORT)
+
+test: .venv/test.stamp
+	$(BIN)/python -m pytest
+
+check: lint test
+
+lint: .venv/check.stamp
+	$(BIN)/ruff format --check assistant tests
+	$(BIN)/ruff check assistant tests
+	$(BIN)/mypy
+
+# The shipped vectors of the sample library, made anew from its papers.
+sample: .venv/run.stamp
+	$(BIN)/python -m assistant.sample assistant/data/sample.jsonl
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; run: make PYTHON=/path/to/python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+
+.venv/run.stamp: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+.venv/test.stamp: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@ .venv/run.stamp
+
+.venv/check.stamp: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,check]'
+	touch $@ .venv/run.stamp .venv/test.stamp
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

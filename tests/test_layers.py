@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "assistant"
+
+LAYERS = {
+    "types": 0, "errors": 0, "text": 0,
+    "clean": 1, "config": 1, "tokens": 1, "chunk": 1,
+    "papers": 2, "embed": 2, "store": 2, "prompt": 2, "llm": 2,
+    "index": 3, "cite": 3,
+    "ingest": 4, "retrieve": 4, "extract": 4,
+    "sample": 5,
+    "answer": 6,
+    "ui": 7,
+    "cli": 8,
+    "__main__": 9,
+}  # fmt: skip
+"""Data travels one way: a module imports only from lower layers."""
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "assistant":
+            parts = node.module.split(".")
+            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
+def test_a_module_imports_only_from_lower_layers(path: Path) -> None:
+    if path.stem == "__init__":
+        return
+    for name in imports(path):
+        assert LAYERS[name] < LAYERS[path.stem], f"{path.stem} imports {name}"
+
+
+@pytest.mark.parametrize("code", ["import assistant", "import assistant.cli; assistant.cli.main(['--help'])"])
+def test_nothing_heavy_is_loaded_before_it_is_used(code: str) -> None:
+    heavy = "{'torch', 'chromadb', 'gradio', 'openai', 'sentence_transformers', 'transformers', 'onnxruntime', 'numpy'}"
+    script = f"import sys\ntry:\n    {code}\nexcept SystemExit:\n    pass\nprint(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    assert done.stdout.strip().endswith("[]")
+
+
+def test_foreign_packages_are_imported_by_the_one_module_that_owns_them() -> None:
+    owners = {"chromadb": "index", "bm25s": "index", "gradio": "ui", "openai": "llm", "tiktoken": "tokens", "torch": "embed", "sentence_transformers": "embed", "onnxruntime": "embed", "tokenizers": "embed", "sqlite3": "store"}
+    for path in PACKAGE.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                owner = owners.get(name.split(".")[0])
+                assert owner in {None, path.stem}, f"{path.stem} imports {name}"
