@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import logging
 import re
 import threading
@@ -32,6 +33,8 @@ from assistant.store import Store
 from assistant.text import STOP_WORDS, words
 from assistant.types import Answer, Checks, Digest, Fallback, Hits, Paper, Prompt, Reason, Seconds, Turn, Usage
 
+REQUESTS = 3
+"""Most requests to the endpoint for one question."""
 QUESTION_CHARS, TURN_CHARS, TURNS = 8_000, 20_000, 200
 """Longest question, longest turn of a history (cut), most turns read (the last ones)."""
 NO_MATCH, WEAK_MATCH = 0.30, 0.36
@@ -322,14 +325,16 @@ class Assistant:
         draft = _Draft(question, hits, begun, time.monotonic())
         reason = _nothing_fits(hits)
         if reason is None:
-            prompt = build_prompt(
-                question, hits, templates, budget=self.config.evidence_tokens, searched=hits.searched,
-                history=history, language=self.config.answer_language, model=self.config.llm_model,
+            build = functools.partial(
+                build_prompt, question, hits, templates, searched=hits.searched, history=history,
+                language=self.config.answer_language, model=self.config.llm_model,
             )  # fmt: skip
-            draft.gate = Gate(prompt)
+            prompt = build(budget=self.config.evidence_tokens)
+            draft.open(prompt)
             extractive = Extractive(store, self._open_encoder())
             if self.config.llm_model:
-                yield from self._speak(prompt, extractive, deadline, draft)
+                shorter = functools.partial(build, budget=prompt.evidence_tokens // 2)
+                yield from self._speak(shorter, extractive, deadline, draft)
             else:
                 yield from _let_out(draft.gate, extractive.stream(prompt))
             if not draft.gate.citations:
@@ -343,13 +348,27 @@ class Assistant:
             library=self.library,
         )
 
-    def _speak(self, prompt: Prompt, extractive: Extractive, deadline: float, draft: _Draft) -> Iterator[str]:
-        """Let the LLM answer; when the endpoint fails, say so and go on extractively under the same numbers."""
+    def _speak(
+        self, shorter: Callable[[], Prompt], extractive: Extractive, deadline: float, draft: _Draft
+    ) -> Iterator[str]:
+        """Let the LLM answer; when the endpoint fails, say so and go on extractively under the same numbers.
+
+        A prompt too long for the model is cut to what `shorter` makes of it, once.
+        """
         draft.answerer = "llm"
         stream: LLMStream | None = None
+        requests = 0
         try:
-            stream = self._open_llm().stream(prompt.messages, deadline=deadline)
-            yield from _let_out(draft.gate, stream)
+            try:
+                stream = self._open_llm().stream(draft.prompt.messages, deadline=deadline)
+                yield from _let_out(draft.gate, stream)
+            except LLMError as error:
+                if not error.too_long or draft.gate.started or error.requests >= REQUESTS:
+                    raise
+                requests = error.requests
+                draft.open(shorter())
+                stream = self._open_llm().stream(draft.prompt.messages, deadline=deadline, max_requests=REQUESTS - requests)
+                yield from _let_out(draft.gate, stream)
             draft.complete = stream.complete
         except LLMError as error:
             _log.warning("the endpoint gave no answer: %s", error)
@@ -359,11 +378,11 @@ class Assistant:
                 draft.gate.cut()
                 yield from draft.gate.feed(f"\n\n{_FAULTS[error.kind]} From the abstracts:\n\n")
             else:
-                draft.gate = Gate(prompt)
-            yield from _let_out(draft.gate, extractive.stream(prompt))
+                draft.open(draft.prompt)
+            yield from _let_out(draft.gate, extractive.stream(draft.prompt))
         finally:
             if stream is not None:
-                draft.usage = stream.usage
+                draft.usage = dataclasses.replace(stream.usage, llm_calls=stream.usage.llm_calls + requests)
                 stream.close()
 
     def _open_llm(self) -> LLM:
@@ -386,11 +405,15 @@ class _Draft:
 
     def __init__(self, question: str, hits: Hits, begun: float, retrieved: float) -> None:
         self.question, self.hits, self.begun, self.retrieved = question, hits, begun, retrieved
-        self.gate: Gate = Gate(Prompt(question, hits.searched, (), (), 0, tokens_estimated=False, digest=""))
+        self.open(Prompt(question, hits.searched, (), (), 0, 0, tokens_estimated=False, digest=""))
         self.answerer = "extractive"
         self.fallback: Fallback | None = None
         self.usage = Usage()
         self.complete = True
+
+    def open(self, prompt: Prompt) -> None:
+        """Begin the text anew, with the evidence of this prompt."""
+        self.prompt, self.gate = prompt, Gate(prompt)
 
     def finish(self, reason: Reason | None, *, model: str | None, digest: Digest, library: str) -> Answer:
         abstained = reason is not None

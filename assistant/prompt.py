@@ -133,7 +133,7 @@ def build_prompt(
         {"role": "user", "content": templates.user.substitute(fence=fence, evidence=body, question=question)},
     )
     total = count_tokens("\n".join(message["content"] for message in messages), model)
-    return Prompt(question, searched or question, messages, tuple(evidence), total.n, estimated or not total.exact, templates.digest)
+    return Prompt(question, searched or question, messages, tuple(evidence), total.n, used, estimated or not total.exact, templates.digest)
 
 
 def _render(piece: Evidence, templates: Templates) -> str:

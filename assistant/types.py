@@ -163,6 +163,8 @@ class Prompt:
     evidence: tuple[Evidence, ...]
     """`[n]` in an answer means `evidence[n - 1]`."""
     n_tokens: int
+    evidence_tokens: int
+    """Of these, those of the evidence."""
     tokens_estimated: bool
     """True when no exact vocabulary was at hand."""
     digest: str

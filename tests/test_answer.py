@@ -13,7 +13,7 @@ from pathlib import Path
 import ir_measures
 import pytest
 from conftest import TEST_DATA, write_jsonl
-from endpoint import Endpoint, Reply, answer, hang, html, never_ends, reset, status
+from endpoint import Endpoint, Reply, answer, error, hang, html, never_ends, reset, status
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -249,6 +249,19 @@ def test_a_fault_in_mid_answer_keeps_what_was_shown_and_goes_on_extractively(scr
     assert given_answer.answerer == "extractive" and not given_answer.complete
     assert given_answer.fallback is not None and given_answer.fallback.error == "llm_timeout"
     assert len(given_answer.citations) > 1
+
+
+def test_a_prompt_too_long_for_the_model_is_cut_and_tried_once_more() -> None:
+    too_long = error(400, "This model's maximum context length is 4096 tokens", code="context_length_exceeded")
+    with (
+        Endpoint([too_long, answer("VOLO reaches 87.1% [1].")]) as endpoint,
+        Assistant(Config(llm_base_url=endpoint.url, llm_model="m")) as assistant,
+    ):
+        given_answer = assistant.ask(QUESTION)
+        holds(given_answer, assistant)
+    assert given_answer.text == "VOLO reaches 87.1% [1]." and given_answer.fallback is None
+    first, second = (len(request["body"]["messages"][1]["content"]) for request in endpoint.requests)
+    assert second < 0.7 * first and given_answer.usage.llm_calls == 2
 
 
 def test_an_answer_without_a_valid_citation_is_never_shown(scripted: tuple) -> None:
