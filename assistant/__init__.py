@@ -58,7 +58,9 @@ __all__ = [
     "ask",
 ]
 
-_HOMES = {"Assistant": "answer", "ask": "answer", "Config": "config"} | dict.fromkeys(("Answer", "Citation", "Hit", "Paper"), "types")
+_HOMES = {"Assistant": "answer", "ask": "answer", "Config": "config"} | dict.fromkeys(
+    ("Answer", "Citation", "Hit", "Paper"), "types"
+)
 
 
 def __getattr__(name: str) -> Any:

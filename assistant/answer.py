@@ -1,8 +1,8 @@
 """Question -> Answer: the `Assistant`, and `ask()` for one question.
 
-One way for every answer: search, abstain when nothing fits, build the prompt, let an answerer speak (an LLM when a model
-is named, verbatim sentences otherwise or when the endpoint fails), and let its text out through the gate. `ask` is
-`stream` read to its end.
+One way for every answer: search, abstain when nothing fits, build the prompt, let an answerer speak (an LLM when a
+model is named, verbatim sentences otherwise or when the endpoint fails), and let its text out through the gate. `ask`
+is `stream` read to its end.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from assistant.cite import Gate
 from assistant.clean import clean
 from assistant.config import Config, default_library
 from assistant.embed import Encoder, open_encoder
-from assistant.errors import AssistantError, ConfigError, LLMError, StoreError
+from assistant.errors import AssistantError, ConfigError, LLMError
 from assistant.extract import Extractive
 from assistant.index import Index
 from assistant.llm import LLM, LLMStream
+from assistant.papers import FORMATS
 from assistant.prompt import build_prompt, load_templates
 from assistant.store import Store
 from assistant.text import STOP_WORDS, words
-from assistant.types import Answer, Checks, Digest, Fallback, Hits, Paper, Prompt, Reason, Seconds, Turn, Usage
+from assistant.types import Answer, Digest, Fallback, Hits, Paper, Prompt, Reason, Seconds, Turn, Usage
 
 REQUESTS = 3
 """Most requests to the endpoint for one question."""
@@ -175,8 +176,8 @@ class Assistant:
         """
         if isinstance(sources, (str, Path)) or not sources:
             raise ConfigError(f"sources is {sources!r}; give a list with at least one file, folder or glob")
-        if form is not None and form not in _ingest.FORMATS:
-            raise ConfigError(f"unknown format {form!r}; the formats are {', '.join(_ingest.FORMATS)}")
+        if form is not None and form not in FORMATS:
+            raise ConfigError(f"unknown format {form!r}; the formats are {', '.join(FORMATS)}")
         files = _ingest.find_sources([str(source) for source in sources])
         with Store(self.folder, create=True) as store:
             ledger = _ingest.ingest(store, self._open_encoder(), files, form=form, progress=progress)
@@ -289,34 +290,48 @@ class Assistant:
         searched = searched_text(question, turns)
         store = self._open_store()
         if not store.counts()[0]:
-            return Hits(question, searched, reason="empty_library: the library holds no papers; add some with `assistant ingest`")
+            return Hits(
+                question,
+                searched,
+                reason="empty_library: the library holds no papers; add some with `assistant ingest`",
+            )
         encoder = self._open_encoder()
         store.check_encoder(_ingest.identity(encoder))
         hits = retrieve.search(store, self._open_index(), encoder, searched, k=k, where=where, how=self.config.search)
         return dataclasses.replace(hits, query=question)
 
-    def ask(self, question: str, *, history: Sequence[Turn] = (), k: int | None = None, where: Sequence[str] = ()) -> Answer:
+    def ask(
+        self, question: str, *, history: Sequence[Turn] = (), k: int | None = None, where: Sequence[str] = ()
+    ) -> Answer:
         """Answer a question from the library, each claim with its citation; see `search` for the arguments.
 
-        An endpoint's fault is no error: the answer is extractive and `fallback` names the fault. Not knowing is no error
-        either: `abstained` with its `reason`.
+        An endpoint's fault is no error: the answer is extractive and `fallback` names the fault. Not knowing is no
+        error either: `abstained` with its `reason`.
         """
         return self.stream(question, history=history, k=k, where=where).answer
 
-    def stream(self, question: str, *, history: Sequence[Turn] = (), k: int | None = None, where: Sequence[str] = ()) -> AnswerStream:
+    def stream(
+        self, question: str, *, history: Sequence[Turn] = (), k: int | None = None, where: Sequence[str] = ()
+    ) -> AnswerStream:
         """Answer in final pieces: iterate, then read `.answer`."""
         asked, turns = _question(question), _history(history)
         return AnswerStream(self._answer(asked, turns, self.config.k if k is None else k, where))
 
-    async def aask(self, question: str, *, history: Sequence[Turn] = (), k: int | None = None, where: Sequence[str] = ()) -> Answer:
+    async def aask(
+        self, question: str, *, history: Sequence[Turn] = (), k: int | None = None, where: Sequence[str] = ()
+    ) -> Answer:
         """`ask` for async code; the event loop stays free."""
         return await asyncio.to_thread(self.ask, question, history=history, k=k, where=where)
 
-    def astream(self, question: str, *, history: Sequence[Turn] = (), k: int | None = None, where: Sequence[str] = ()) -> AsyncAnswerStream:
+    def astream(
+        self, question: str, *, history: Sequence[Turn] = (), k: int | None = None, where: Sequence[str] = ()
+    ) -> AsyncAnswerStream:
         """`stream` for async code."""
         return AsyncAnswerStream(self.stream(question, history=history, k=k, where=where))
 
-    def _answer(self, question: str, history: Sequence[Turn], k: int, where: Sequence[str]) -> Generator[str, None, Answer]:
+    def _answer(
+        self, question: str, history: Sequence[Turn], k: int, where: Sequence[str]
+    ) -> Generator[str, None, Answer]:
         begun = time.monotonic()
         deadline = begun + self.config.llm_timeout_s
         hits = self.search(question, k=k, where=where, history=history)
@@ -338,7 +353,11 @@ class Assistant:
             else:
                 yield from _let_out(draft.gate, extractive.stream(prompt))
             if not draft.gate.citations:
-                reason = "not_in_sources" if draft.gate.refused or draft.answerer == "extractive" else "all_citations_invalid"
+                reason = (
+                    "not_in_sources"
+                    if draft.gate.refused or draft.answerer == "extractive"
+                    else "all_citations_invalid"
+                )
         if reason is not None:
             yield _abstention(reason, hits)
         return draft.finish(
@@ -367,7 +386,9 @@ class Assistant:
                     raise
                 requests = error.requests
                 draft.open(shorter())
-                stream = self._open_llm().stream(draft.prompt.messages, deadline=deadline, max_requests=REQUESTS - requests)
+                stream = self._open_llm().stream(
+                    draft.prompt.messages, deadline=deadline, max_requests=REQUESTS - requests
+                )
                 yield from _let_out(draft.gate, stream)
             draft.complete = stream.complete
         except LLMError as error:
@@ -432,7 +453,9 @@ class _Draft:
             checks=dataclasses.replace(self.gate.checks, figures_unsupported=()) if abstained else self.gate.checks,
             fallback=self.fallback,
             usage=self.usage,
-            seconds=Seconds(round(self.retrieved - self.begun, 4), round(now - self.retrieved, 4), round(now - self.begun, 4)),
+            seconds=Seconds(
+                round(self.retrieved - self.begun, 4), round(now - self.retrieved, 4), round(now - self.begun, 4)
+            ),
             digest=digest,
             library=library,
             complete=self.complete,
@@ -440,7 +463,14 @@ class _Draft:
         )
 
 
-def ask(question: str, *, config: Config | None = None, history: Sequence[Turn] = (), k: int | None = None, where: Sequence[str] = ()) -> Answer:
+def ask(
+    question: str,
+    *,
+    config: Config | None = None,
+    history: Sequence[Turn] = (),
+    k: int | None = None,
+    where: Sequence[str] = (),
+) -> Answer:
     """Answer one question from the default library; for several, keep an `Assistant` open."""
     with Assistant(config) as assistant:
         return assistant.ask(question, history=history, k=k, where=where)

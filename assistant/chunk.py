@@ -22,7 +22,9 @@ TITLE_TOKENS = 96
 """Of a longer title only this many tokens are joined to a chunk for embedding; title and chunk fit in 256."""
 
 _MISSED = re.compile(r"(?<=[a-z0-9)\]}%\"”][.!?])\s+(?=[A-Z(“\"])")
-ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|vs|al|etc|Figs?|Eqs?|cf|resp|approx|Drs?|Prof|No|Nos|Secs?|Tabs?|Refs?|w\.r\.t|ca|St)|\b[A-Z])\.$")
+ABBREVIATION = re.compile(
+    r"(?:\b(?:e\.g|i\.e|vs|al|etc|Figs?|Eqs?|cf|resp|approx|Drs?|Prof|No|Nos|Secs?|Tabs?|Refs?|w\.r\.t|ca|St)|\b[A-Z])\.$"
+)
 
 
 def split_sentences(text: str) -> list[Span]:

@@ -1,8 +1,8 @@
 """The command line: `assistant ingest | search | ask | chat | serve | status | papers | remove`.
 
 Results go to stdout, progress and warnings to stderr. With `--json` stdout holds one JSON document and nothing else. A
-failure is one plain line on stderr and an exit code: 1 failed, 2 wrong usage or configuration, 3 the library or a source
-could not be read. Nothing heavy is imported before a command runs.
+failure is one plain line on stderr and an exit code: 1 failed, 2 wrong usage or configuration, 3 the library or a
+source could not be read. Nothing heavy is imported before a command runs.
 """
 
 from __future__ import annotations
@@ -52,7 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         if os.environ.get("ASSISTANT_DEBUG"):
             raise
-        _fail("AssistantError", f"unexpected {type(error).__name__}: {error}; set ASSISTANT_DEBUG=1 to see where", 1, given)
+        _fail(
+            "AssistantError",
+            f"unexpected {type(error).__name__}: {error}; set ASSISTANT_DEBUG=1 to see where",
+            1,
+            given,
+        )
 
 
 def _fail(kind: str, message: str, code: int, given: Sequence[str], context: click.Context | None = None) -> None:
@@ -64,7 +69,7 @@ def _fail(kind: str, message: str, code: int, given: Sequence[str], context: cli
     sys.exit(code)
 
 
-# --- Options shared by the commands -------------------------------------------------------------------------------------
+# --- Options shared by the commands -----------------------------------------------------------------------------------
 
 
 def _common(command: Command) -> Command:
@@ -104,7 +109,9 @@ def _answering(command: Command) -> Command:
     return run
 
 
-_WHERE = click.option("--where", multiple=True, metavar="EXPR", help="Filter such as year>=2022 or author~Smith; may be repeated.")
+_WHERE = click.option(
+    "--where", multiple=True, metavar="EXPR", help="Filter such as year>=2022 or author~Smith; may be repeated."
+)
 _HISTORY = click.option("--history", metavar="FILE", help="JSON list of earlier turns, {role, content}.")
 
 
@@ -130,14 +137,16 @@ def _cli(verbose: bool) -> None:  # noqa: FBT001 - click passes it by name
     logging.getLogger("assistant").setLevel(level)
 
 
-# --- The library --------------------------------------------------------------------------------------------------------
+# --- The library ------------------------------------------------------------------------------------------------------
 
 
 @_cli.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--format", "form", metavar="F", help="page or jsonl; default: told by the content.")
 @_common
-def ingest(*, sources: Sequence[str], form: str | None, as_json: bool, settings: dict[str, Any], config_file: str | None) -> None:
+def ingest(
+    *, sources: Sequence[str], form: str | None, as_json: bool, settings: dict[str, Any], config_file: str | None
+) -> None:
     """Read files, folders or globs into the library and print the ledger.
 
     Ingesting again costs next to nothing: what has not changed is not encoded.
@@ -145,7 +154,9 @@ def ingest(*, sources: Sequence[str], form: str | None, as_json: bool, settings:
     from tqdm import tqdm
 
     with _open(settings, config_file) as assistant:
-        with tqdm(desc="encoding", unit=" papers", file=sys.stderr, disable=None if not as_json else True, leave=False) as bar:
+        with tqdm(
+            desc="encoding", unit=" papers", file=sys.stderr, disable=None if not as_json else True, leave=False
+        ) as bar:
             ledger = assistant.ingest(sources, form=form, progress=bar.update)
         if as_json:
             _print_json(ledger.as_dict())
@@ -161,7 +172,9 @@ def ingest(*, sources: Sequence[str], form: str | None, as_json: bool, settings:
 @click.argument("text", required=False, default="")
 @_WHERE
 @_common
-def papers(*, text: str, where: Sequence[str], as_json: bool, settings: dict[str, Any], config_file: str | None) -> None:
+def papers(
+    *, text: str, where: Sequence[str], as_json: bool, settings: dict[str, Any], config_file: str | None
+) -> None:
     """List the papers, or those whose title, authors or venue contain TEXT."""
     with _open(settings, config_file) as assistant:
         found = assistant.papers(text, where=where)
@@ -203,7 +216,7 @@ def status(*, as_json: bool, settings: dict[str, Any], config_file: str | None) 
         _say(f"{name:8} {value}")
 
 
-# --- Questions ----------------------------------------------------------------------------------------------------------
+# --- Questions --------------------------------------------------------------------------------------------------------
 
 
 @_cli.command()
@@ -212,7 +225,16 @@ def status(*, as_json: bool, settings: dict[str, Any], config_file: str | None) 
 @_WHERE
 @_HISTORY
 @_common
-def search(*, query: str, k: int, where: Sequence[str], history: str | None, as_json: bool, settings: dict[str, Any], config_file: str | None) -> None:
+def search(
+    *,
+    query: str,
+    k: int,
+    where: Sequence[str],
+    history: str | None,
+    as_json: bool,
+    settings: dict[str, Any],
+    config_file: str | None,
+) -> None:
     """Rank the papers for QUERY, each with the passage that matched."""
     with _open(settings, config_file) as assistant:
         hits = assistant.search(query, k=k, where=where, history=_read_history(history))
@@ -221,7 +243,10 @@ def search(*, query: str, k: int, where: Sequence[str], history: str | None, as_
             return
         for hit in hits:
             found = ", ".join(f"{name} {rank}" for name, rank in hit.retrievers.items())
-            _say(f"{hit.rank:3}. {_cite(hit.paper.as_dict())}\n     {hit.passage}\n     score {hit.score:.2f}; {found}; id {hit.paper.id}")
+            _say(
+                f"{hit.rank:3}. {_cite(hit.paper.as_dict())}\n     {hit.passage}\n"
+                f"     score {hit.score:.2f}; {found}; id {hit.paper.id}"
+            )
         _warn([*hits.warnings, *([hits.reason] if hits.reason else [])])
         _mention_sample(assistant)
 
@@ -233,7 +258,17 @@ def search(*, query: str, k: int, where: Sequence[str], history: str | None, as_
 @_HISTORY
 @_answering
 @_common
-def ask(*, question: str, k: int | None, where: Sequence[str], history: str | None, llm: str | None, as_json: bool, settings: dict[str, Any], config_file: str | None) -> None:
+def ask(
+    *,
+    question: str,
+    k: int | None,
+    where: Sequence[str],
+    history: str | None,
+    llm: str | None,
+    as_json: bool,
+    settings: dict[str, Any],
+    config_file: str | None,
+) -> None:
     """Answer QUESTION from the library, each claim with its source."""
     with _open(settings, config_file, llm=llm) as assistant:
         stream = assistant.stream(question, history=_read_history(history), k=k, where=where)
@@ -275,7 +310,9 @@ def chat(*, llm: str | None, as_json: bool, settings: dict[str, Any], config_fil
 @click.option("--port", default=7860, show_default=True, type=click.IntRange(1, 65535))
 @_answering
 @_common
-def serve(*, host: str, port: int, llm: str | None, as_json: bool, settings: dict[str, Any], config_file: str | None) -> None:
+def serve(
+    *, host: str, port: int, llm: str | None, as_json: bool, settings: dict[str, Any], config_file: str | None
+) -> None:
     """Open the chat page on this machine."""
     if as_json:
         raise ConfigError("serve prints no document; leave --json out")
@@ -285,7 +322,7 @@ def serve(*, host: str, port: int, llm: str | None, as_json: bool, settings: dic
         serve_page(assistant, host=host, port=port)
 
 
-# --- Printing -----------------------------------------------------------------------------------------------------------
+# --- Printing ---------------------------------------------------------------------------------------------------------
 
 
 def _plain(text: str) -> str:
@@ -348,13 +385,18 @@ def _print_sources(answer: Answer) -> None:
     if not answer.complete and not answer.fallback:
         notes.append("the endpoint cut this answer at its length limit")
     if answer.checks.figures_unsupported:
-        notes.append(f"not found in the cited abstracts: {', '.join(each.figure for each in answer.checks.figures_unsupported)}")
+        notes.append(
+            f"not found in the cited abstracts: {', '.join(each.figure for each in answer.checks.figures_unsupported)}"
+        )
     _warn(notes)
 
 
 def _print_ledger(ledger: Ledger, folder: Path) -> None:
     kinds = ("found", "new", "updated", "unchanged", "merged", "rejected")
-    counts = [ledger.as_dict()["totals"], *({**source, "rejected": len(source["rejected"])} for source in ledger.as_dict()["sources"])]
+    counts = [
+        ledger.as_dict()["totals"],
+        *({**source, "rejected": len(source["rejected"])} for source in ledger.as_dict()["sources"]),
+    ]
     names = ["total", *(Path(source.source).name for source in ledger.sources)]
     rows = [*zip(names[1:], counts[1:], strict=True), (names[0], counts[0])]
     width = max(len(name) for name in names)

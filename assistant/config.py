@@ -48,7 +48,7 @@ class Settings(TypedDict, total=False):
     max_tokens_field: str
 
 
-def _setting(default: object, **limits: object) -> Any:  # noqa: ANN401 - a dataclass field's own type
+def _setting(default: object, **limits: object) -> Any:
     return field(metadata={"default": default, **limits})
 
 
@@ -122,7 +122,9 @@ class Config:
         object.__setattr__(self, "origins", origins)
         url = urlsplit(self.llm_base_url)
         if url.scheme not in {"http", "https"} or not url.hostname:
-            raise ConfigError(f"llm_base_url is {self.llm_base_url!r}; give an http or https address, such as {OPENAI_URL}")
+            raise ConfigError(
+                f"llm_base_url is {self.llm_base_url!r}; give an http or https address, such as {OPENAI_URL}"
+            )
 
     @property
     def api_key(self) -> str | None:
@@ -201,14 +203,18 @@ def _read_file(path: Path, *, required: bool) -> dict[str, object]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         if required:
-            raise ConfigError(f"cannot read the settings: {path} does not exist; check the name after --config") from error
+            raise ConfigError(
+                f"cannot read the settings: {path} does not exist; check the name after --config"
+            ) from error
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"cannot read the settings in {path}: {error}; mend the file or name another with --config") from error
+        raise ConfigError(
+            f"cannot read the settings in {path}: {error}; mend the file or name another with --config"
+        ) from error
 
 
 def _convert(name: str, value: object, limits: Mapping[str, Any], origin: Origin) -> object:
-    default = limits["default"]
+    default, shown = limits["default"], "***" if limits.get("secret") else repr(value)
     try:
         if value is None or value == default:
             return default
@@ -223,7 +229,7 @@ def _convert(name: str, value: object, limits: Mapping[str, Any], origin: Origin
             raise TypeError
     except (TypeError, ValueError) as error:
         wanted = f"a number from {limits['low']} to {limits['high']}" if "low" in limits else "a text"
-        raise ConfigError(f"{name} (from {origin}) is {value!r}; give {wanted}") from error
+        raise ConfigError(f"{name} (from {origin}) is {shown}; give {wanted}") from error
     if value not in limits.get("choices", (value,)):
-        raise ConfigError(f"{name} (from {origin}) is {value!r}; choose one of {', '.join(limits['choices'])}")
+        raise ConfigError(f"{name} (from {origin}) is {shown}; choose one of {', '.join(limits['choices'])}")
     return value

@@ -1,14 +1,14 @@
 """Prompt -> text pieces without an LLM: the evidence's best sentences, word for word, each with its marker.
 
-A sentence is chosen for what it shares with the question in meaning and in words, for the standing of its paper, and for
-holding a figure when one is asked for. When one paper stands out it may give several sentences; when several papers are
-about as good (a survey, a comparison) each gives its best.
+A sentence is chosen for what it shares with the question in meaning and in words, for the standing of its paper, and
+for holding a figure when one is asked for. When one paper stands out it may give several sentences; when several papers
+are about as good (a survey, a comparison) each gives its best.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,21 +16,19 @@ import numpy as np
 from assistant.embed import Encoder
 from assistant.store import Store
 from assistant.text import terms
-from assistant.types import Evidence, Prompt
+from assistant.types import Prompt
 
 SENTENCES = 4
 """Most sentences in an answer."""
 WORDS_WEIGHT, PAPER_WEIGHT, FIGURE_BONUS, REPEAT_COST = 0.5, 2.0, 0.2, 0.05
-"""Weights beside the sentence's cosine: share of the question's terms, the paper's score, a figure that is asked for, and
-what each further sentence of one paper costs."""
+"""Weights beside the sentence's cosine: share of the question's terms, the paper's score, a figure that is asked for,
+and what each further sentence of one paper costs."""
 
-_ASKS_FIGURE = re.compile(
-    r"\bhow (?:much|many|large|big|fast|long|far|high|old|often|deep|well)\b|\bwhat (?:\w+ ){0,3}?(?:accuracy|score|rate|percent\w*|number|size|"
-    r"perplexity|map|auc|miou|iou|fid|bleu|speed\w*|gain|cost|ap|psnr|f1)\b|\bwhich (?:accuracy|score|figure)|\bpercent|\bresults?\b",
-    re.IGNORECASE,
-)
+_ASKS_FIGURE = re.compile(r"\d")
 _FIGURE = re.compile(r"\d")
-_POINTER = re.compile(r"https?://|\b(?:code|models?|project page|data(?:set)?)s?\b[^.]{0,60}\bavailable\b", re.IGNORECASE)
+_POINTER = re.compile(
+    r"https?://|\b(?:code|models?|project page|data(?:set)?)s?\b[^.]{0,60}\bavailable\b", re.IGNORECASE
+)
 _ASKS_POINTER = re.compile(r"\b(?:code|github|link|url|download|available|page|repository)\b", re.IGNORECASE)
 POINTER_COST = 0.4
 """What a sentence that only says where the code lies costs, unless that is asked."""
@@ -53,9 +51,8 @@ class Extractive:
         self._store, self._encoder = store, encoder
 
     def stream(self, prompt: Prompt) -> Iterator[str]:
-        """Yield list items, each a sentence of the evidence with its marker, in the order of the evidence."""
-        chosen = sorted(self.choose(prompt), key=lambda each: (each.number, each.start))
-        for each in chosen:
+        """Yield list items, each a sentence of the evidence with its marker, the best first."""
+        for each in self.choose(prompt):
             sentence = prompt.evidence[each.number - 1].paper.abstract[each.start : each.end]
             yield f"- {sentence} [{each.number}]\n"
 
@@ -65,7 +62,10 @@ class Extractive:
         chosen: list[Candidate] = []
         taken: dict[int, int] = {}
         while candidates and len(chosen) < most:
-            best = max(candidates, key=lambda each: (each.score - REPEAT_COST * taken.get(each.number, 0), -each.number, -each.start))
+            best = max(
+                candidates,
+                key=lambda each: (each.score - REPEAT_COST * taken.get(each.number, 0), -each.number, -each.start),
+            )
             candidates.remove(best)
             chosen.append(best)
             taken[best.number] = taken.get(best.number, 0) + 1

@@ -1,9 +1,10 @@
 """What is derived from the store and can be thrown away: vectors for the exact scan, Chroma, BM25.
 
 A **generation** is a folder `index/gen-<epoch>`: built aside, sealed by a manifest with the sha256 of each file, then
-renamed into place. Nothing is ever changed in it. What came or went since it was sealed is a **tail** of papers, scanned
-exactly, and a mask of rows that no longer count; when the tail grows large the next ingest seals a new generation. A
-generation that is missing, damaged or of another version or encoder is rebuilt from the store, and `Index.warnings` says so.
+renamed into place. Nothing is ever changed in it. What came or went since it was sealed is a **tail** of papers,
+scanned exactly, and a mask of rows that no longer count; when the tail grows large the next ingest seals a new
+generation. A generation that is missing, damaged or of another version or encoder is rebuilt from the store, and
+`Index.warnings` says so.
 """
 
 from __future__ import annotations
@@ -65,14 +66,26 @@ class Part:
     """(papers + 1,)"""
 
 
+@dataclass(frozen=True)
 class Index:
     """One consistent view of a library: the newest generation, the tail and the mask. Never changes once opened."""
 
-    def __init__(self, generation: Generation, tail: Part, tail_terms: list[Counter[str]], alive: NDArray[np.bool_], epoch: int, warnings: tuple[str, ...]) -> None:
-        self.generation, self.tail, self.alive, self.epoch, self.warnings = generation, tail, alive, epoch, warnings
-        self._tail_terms = tail_terms
-        self.numbers: Ints = np.concatenate([generation.part.numbers, tail.numbers])
+    generation: Generation
+    tail: Part
+    """What came since the generation was sealed."""
+    tail_terms: list[Counter[str]]
+    """The terms of each paper of the tail."""
+    alive: NDArray[np.bool_]
+    """(papers,) False for rows of the generation that were removed or have changed since."""
+    epoch: int
+    """The library's epoch that this view shows."""
+    warnings: tuple[str, ...]
+    """What had to be mended on opening, in words."""
+
+    @cached_property
+    def numbers(self) -> Ints:
         """(papers,) the row number in the store of each row of this index, tail last."""
+        return np.concatenate([self.generation.part.numbers, self.tail.numbers])
 
     @classmethod
     def open(cls, store: Store) -> Index:
@@ -104,22 +117,33 @@ class Index:
 
     def chunk_scores(self, query: Floats) -> Floats:
         """Return for each row the best cosine of `query` with any chunk of the paper: an exact scan."""
-        return np.concatenate([_best(part.chunks @ query, part.chunk_starts) for part in (self.generation.part, self.tail)])
+        return np.concatenate(
+            [_best(part.chunks @ query, part.chunk_starts) for part in (self.generation.part, self.tail)]
+        )
 
     def nearest_chunks(self, query: Floats, depth: int) -> Ints:
         """Return the rows of the papers with the nearest chunks, from Chroma and, for the tail, an exact scan."""
         part, tail = self.generation.part, self.tail
-        found = self.generation.chroma.query(
-            query_embeddings=[query], n_results=max(1, min(4 * depth, len(part.chunks))), include=[]
-        )["ids"][0] if len(part.chunks) else []
-        rows = np.searchsorted(part.chunk_starts, np.array([int(each) for each in found], dtype=np.int64), side="right") - 1
+        found = (
+            self.generation.chroma.query(
+                query_embeddings=[query], n_results=max(1, min(4 * depth, len(part.chunks))), include=[]
+            )["ids"][0]
+            if len(part.chunks)
+            else []
+        )
+        rows = (
+            np.searchsorted(part.chunk_starts, np.array([int(each) for each in found], dtype=np.int64), side="right")
+            - 1
+        )
         return np.unique(np.concatenate([rows, len(part.numbers) + np.arange(len(tail.numbers))]))
 
     def lexical_scores(self, query: Sequence[str]) -> Floats:
         """Return the BM25 score of each row for the terms of a query; 0 where no term occurs."""
         lexicon = self.generation.lexicon
         scores = lexicon.scores(query)
-        return np.concatenate([scores, np.array([lexicon.score(query, each) for each in self._tail_terms], dtype=np.float32)])
+        return np.concatenate(
+            [scores, np.array([lexicon.score(query, each) for each in self.tail_terms], dtype=np.float32)]
+        )
 
     def cosines(self, query: Floats, rows: Ints) -> tuple[Floats, Floats, Floats]:
         """Return (rows,) cosines of `query` with each paper's whole abstract, best chunk and best sentence."""
@@ -159,7 +183,7 @@ def seal(store: Store) -> bool:
     return True
 
 
-class _Unsound(Exception):  # noqa: N818 - never leaves this module
+class _Unsound(Exception):
     """No generation can be used; the text says why, empty when there has never been one."""
 
 
@@ -265,7 +289,9 @@ class Generation:
                 except Exception as error:
                     raise StoreError(f"Chroma cannot open {self.folder}: {error}; set search to exact") from error
                 if count != len(self.part.chunks):
-                    raise StoreError(f"Chroma holds {count} of {len(self.part.chunks)} chunks in {self.folder}; set search to exact")
+                    raise StoreError(
+                        f"Chroma holds {count} of {len(self.part.chunks)} chunks in {self.folder}; set search to exact"
+                    )
                 self._chroma = collection
             return self._chroma
 

@@ -8,13 +8,13 @@ goes on from there.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from assistant.chunk import CHUNK_TOKENS, TITLE_TOKENS, Span, chunk_abstract, sp
 from assistant.embed import Encoder
 from assistant.errors import CorpusError
 from assistant.papers import (
-    FORMATS,
     Record,
     Rejected,
     contradicts,
@@ -88,7 +87,11 @@ class Ledger:
     def totals(self) -> dict[str, int]:
         """Counts over all sources; `found` is the sum of the others."""
         counts = {kind: sum(getattr(each, kind) for each in self.sources) for kind in KINDS[:-1]}
-        return {"found": sum(each.found for each in self.sources), **counts, "rejected": sum(len(each.rejected) for each in self.sources)}
+        return {
+            "found": sum(each.found for each in self.sources),
+            **counts,
+            "rejected": sum(len(each.rejected) for each in self.sources),
+        }
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -116,7 +119,7 @@ def identity(encoder: Encoder) -> str:
 
 
 def chunk_budget(encoder: Encoder) -> int:
-    """Return the token budget of a chunk for this encoder: half of what it can see at most, for the title comes first."""
+    """Return the token budget of a chunk: at most half of what the encoder can see, for the title comes first."""
     return min(CHUNK_TOKENS, encoder.max_tokens // 2)
 
 
@@ -130,9 +133,11 @@ def find_sources(names: Sequence[str]) -> list[Path]:
     for name in names:
         path = Path(name).expanduser()
         if path.is_dir():
-            files = sorted(each for each in path.iterdir() if each.is_file() and not each.name.startswith((".", "README")))
-        elif glob.has_magic(name) and not path.exists():
-            files = sorted(Path(each) for each in glob.glob(str(path), recursive=True) if Path(each).is_file())
+            files = sorted(
+                each for each in path.iterdir() if each.is_file() and not each.name.startswith((".", "README"))
+            )
+        elif has_magic(name) and not path.exists():
+            files = sorted(Path(each) for each in glob(str(path), recursive=True) if Path(each).is_file())  # noqa: PTH207 - may be absolute
         else:
             files = [path]
         if not files:
@@ -142,7 +147,12 @@ def find_sources(names: Sequence[str]) -> list[Path]:
 
 
 def ingest(
-    store: Store, encoder: Encoder, sources: Sequence[Path], *, form: str | None = None, progress: Progress | None = None
+    store: Store,
+    encoder: Encoder,
+    sources: Sequence[Path],
+    *,
+    form: str | None = None,
+    progress: Progress | None = None,
 ) -> Ledger:
     """Read sources into a library.
 
@@ -216,10 +226,8 @@ class _Run:
 
     def _batch(self, items: Iterable[Record | Rejected], key: str, ledger: SourceLedger) -> bool:
         """Take records until a batch waits to be encoded; True when the source is at its end."""
-        seen = 0
-        for item in items:
+        for seen, item in enumerate(items, 1):
             ledger.found += 1
-            seen += 1
             if isinstance(item, Rejected):
                 ledger.rejected.append(item)
             else:
@@ -259,7 +267,9 @@ class _Run:
             for n in self._writer.candidates(key):
                 return n
         for n in self._writer.candidates(keys[-1]):
-            if same_abstract(record.abstract, self._writer.abstract(n)) and not contradicts(record, self._writer.aliases(n)):
+            if same_abstract(record.abstract, self._writer.abstract(n)) and not contradicts(
+                record, self._writer.aliases(n)
+            ):
                 return n
         return None
 
@@ -274,7 +284,9 @@ class _Run:
 
     def _encode(self) -> None:
         """Encode what waits and keep it; the open transaction commits it together with the papers."""
-        for n, units in zip(self._pending, encode_papers(list(self._pending.values()), self._encoder, self._progress), strict=True):
+        for n, units in zip(
+            self._pending, encode_papers(list(self._pending.values()), self._encoder, self._progress), strict=True
+        ):
             self._writer.put_units(n, units)
         self.encoded += len(self._pending)
         self._pending.clear()

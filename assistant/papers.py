@@ -26,7 +26,8 @@ from assistant.errors import CorpusError
 TITLE_CHARS = 1_000
 """A longer title is cut here, with a warning."""
 MIN_ABSTRACT_CHARS = 200
-"""On a saved page a line this long is an abstract; the longest title seen has 176 characters, the shortest abstract 439."""
+"""On a saved page a line this long is an abstract; the longest title seen has 176 characters, the shortest abstract
+439."""
 LINE_BYTES = 8 * MAX_CHARS
 """A longer line is refused without being kept in memory."""
 
@@ -170,12 +171,16 @@ def read_records(path: Path, form: str | None = None) -> tuple[str, Iterator[Rec
         with path.open("rb") as stream:
             head = stream.read(65_536)
     except OSError as error:
-        raise CorpusError(f"cannot read {path}: {error.strerror or error}; check the name and its permissions") from error
+        raise CorpusError(
+            f"cannot read {path}: {error.strerror or error}; check the name and its permissions"
+        ) from error
     name = form or _detect(path, head)
     return name, _read_all(path, FORMATS[name])
 
 
-def _read_all(path: Path, read: Callable[[Iterable[tuple[int, str | None]]], Iterator[Record | Rejected]]) -> Iterator[Record | Rejected]:
+def _read_all(
+    path: Path, read: Callable[[Iterable[tuple[int, str | None]]], Iterator[Record | Rejected]]
+) -> Iterator[Record | Rejected]:
     try:
         with path.open("rb") as stream:
             yield from read(_lines(stream))
@@ -189,7 +194,10 @@ def _detect(path: Path, head: bytes) -> str:
     text = head.decode("utf-8-sig", "replace")
     odd = sum(c == "\ufffd" or unicodedata.category(c) == "Cc" for c in text if c not in "\n\r\t\f")
     if odd > max(4, len(text) // 50):
-        raise CorpusError(f"cannot read {path}: it is no text ({odd} undecodable characters in the first {len(head)} bytes); give UTF-8 text or JSON lines")
+        raise CorpusError(
+            f"cannot read {path}: it is no text ({odd} undecodable characters in the first {len(head)} bytes);"
+            " give UTF-8 text or JSON lines"
+        )
     return "jsonl" if text.lstrip()[0] in "{[" else "page"
 
 
@@ -276,7 +284,10 @@ FORMATS: Mapping[str, Callable[[Iterable[tuple[int, str | None]]], Iterator[Reco
 }
 """The readers by name; each takes (line number, text) pairs."""
 
-_ARXIV = re.compile(r"(?:arxiv:|arxiv\.org/(?:abs|pdf)/)?(\d{4}\.\d{4,5}|[a-z-]+(?:\.[a-z]{2})?/\d{7})(?:v\d+)?(?:\.pdf)?$", re.IGNORECASE)
+_ARXIV = re.compile(
+    r"(?:arxiv:|arxiv\.org/(?:abs|pdf)/)?(\d{4}\.\d{4,5}|[a-z-]+(?:\.[a-z]{2})?/\d{7})(?:v\d+)?(?:\.pdf)?$",
+    re.IGNORECASE,
+)
 _DOI = re.compile(r"(10\.\d{4,9}/\S+)", re.IGNORECASE)
 _YEAR = re.compile(r"(?<!\d)(1[5-9]\d\d|20\d\d)(?!\d)")
 
@@ -309,7 +320,11 @@ def _record(raw: Mapping[str, Any], where: str) -> Record | Rejected:
     text = repair_latex(clean(abstract or ""), name)
     if not any(character.isalnum() for character in text):
         return Rejected(where, f"no abstract for the title {name[:80]!r}")
-    cut = f"the title has {len(title):,} characters and was cut at {TITLE_CHARS:,}" if title and len(title) > TITLE_CHARS else None
+    cut = (
+        f"the title has {len(title):,} characters and was cut at {TITLE_CHARS:,}"
+        if title and len(title) > TITLE_CHARS
+        else None
+    )
     return Record(where, name, text, warning=cut, **_metadata(raw))
 
 

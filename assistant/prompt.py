@@ -1,7 +1,7 @@
 """Question + hits -> a prompt within the token budget; the words come from `prompts/answer.toml`.
 
-Corpus text stands between two lines of a fence that no abstract can contain, because it is a digest of them all. Nothing
-in an abstract is ever read as a template.
+Corpus text stands between two lines of a fence that no abstract can contain, because it is a digest of them all.
+Nothing in an abstract is ever read as a template.
 """
 
 from __future__ import annotations
@@ -79,11 +79,14 @@ def _check(file: Path, name: str, texts: Mapping[str, object]) -> string.Templat
     for missing in sorted(_VARIABLES[name] - found):
         raise PromptError(f"{name!r} in {file} lacks the variable ${missing}; add it")
     for unknown in sorted(found - _VARIABLES[name]):
-        raise PromptError(f"{name!r} in {file} has an unknown variable ${unknown}; the variables are {', '.join(sorted(_VARIABLES[name]))}")
+        raise PromptError(
+            f"{name!r} in {file} has an unknown variable ${unknown};"
+            f" the variables are {', '.join(sorted(_VARIABLES[name]))}"
+        )
     return template
 
 
-def build_prompt(
+def build_prompt(  # noqa: PLR0913 - settings by name
     question: str,
     hits: Sequence[Hit],
     templates: Templates,
@@ -133,12 +136,23 @@ def build_prompt(
         {"role": "user", "content": templates.user.substitute(fence=fence, evidence=body, question=question)},
     )
     total = count_tokens("\n".join(message["content"] for message in messages), model)
-    return Prompt(question, searched or question, messages, tuple(evidence), total.n, used, estimated or not total.exact, templates.digest)
+    return Prompt(
+        question,
+        searched or question,
+        messages,
+        tuple(evidence),
+        total.n,
+        used,
+        estimated or not total.exact,
+        templates.digest,
+    )
 
 
 def _render(piece: Evidence, templates: Templates) -> str:
     paper = piece.paper
-    details = ", ".join(str(each) for each in (paper.authors[0] if paper.authors else None, paper.venue, paper.year) if each)
+    details = ", ".join(
+        str(each) for each in (paper.authors[0] if paper.authors else None, paper.venue, paper.year) if each
+    )
     return templates.passage.substitute(
         number=piece.number,
         title=paper.title or "(no title)",

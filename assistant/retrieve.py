@@ -1,8 +1,8 @@
 """Question -> ranked papers: dense and BM25, fused; one hit a paper, with its best passage.
 
-Dense and lexical evidence are both measured on scales that do not depend on what else was found: a cosine, and the share
-of the query's own lexical weight that a paper matches. So a query whose words the library hardly knows (a paraphrase) is
-ranked by meaning, and one that names things is ranked by names, without any per-query switch.
+Dense and lexical evidence are both measured on scales that do not depend on what else was found: a cosine, and the
+share of the query's own lexical weight that a paper matches. So a query whose words the library hardly knows (a
+paraphrase) is ranked by meaning, and one that names things is ranked by names, without any per-query switch.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from assistant.types import Hit, Hits
 LEXICAL_WEIGHT = 0.8
 """Weight of the matched share of the query's lexical weight against the mean cosine."""
 UNKNOWN_TERM = 0.5
-"""An unknown term counts this much of its idf in the query's lexical weight: a typo should not silence the other words."""
+"""An unknown term counts this much of its idf in the query's lexical weight: a typo should not silence the other
+words."""
 DEPTH = 200
 """Candidates taken from each retriever before fusion, at least."""
 EXACT_CHUNKS = 200_000
@@ -128,7 +129,7 @@ class Fused:
         return _top(rows, scores, depth), parts
 
 
-def search(
+def search(  # noqa: PLR0913 - settings by name
     store: Store, index: Index, encoder: Encoder, text: str, *, k: int, where: Sequence[str] = (), how: str = "auto"
 ) -> Hits:
     """Return the `k` best papers for `text`.
@@ -176,7 +177,9 @@ def search(
         found = {name: own[row] for name, own in ranks.items() if row in own}
         best = max(float(each[0]) for each in index.cosines(query.vector, np.array([row])))
         hits.append(Hit(len(hits) + 1, float(score), stored.paper, chunk.text, chunk.start, chunk.end, found, best))
-    return Hits(text, text, tuple(hits), None if hits else "no_match: nothing in the library resembles the query", warnings)
+    return Hits(
+        text, text, tuple(hits), None if hits else "no_match: nothing in the library resembles the query", warnings
+    )
 
 
 def _named_first(ranking: Ranking, index: Index, store: Store, text: str) -> Ranking:
@@ -222,10 +225,13 @@ def parse_where(where: Sequence[str]) -> tuple[str, list[object], list[str]]:
     for each in where:
         match = _CONDITION.match(each)
         if not match:
-            raise ConfigError(f"cannot read the condition {each!r}; write it like year>=2022, venue=CVPR or author~Dosovitskiy")
+            raise ConfigError(
+                f"cannot read the condition {each!r}; write it like year>=2022, venue=CVPR or author~Dosovitskiy"
+            )
         field, operator, value = match[1].lower(), match[2].replace("==", "="), match[3].strip("'\"")
         if field not in _FIELDS:
-            raise ConfigError(f"unknown field {field!r} in the condition {each!r}{nearest(field, _FIELDS) or '; the fields are ' + ', '.join(_FIELDS)}")
+            hint = nearest(field, _FIELDS) or f"; the fields are {', '.join(_FIELDS)}"
+            raise ConfigError(f"unknown field {field!r} in the condition {each!r}{hint}")
         clause, bound = _year(each, operator, value) if field == "year" else _textual(each, field, operator, value)
         clauses.append(f"({clause})")
         values.extend(bound)

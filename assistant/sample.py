@@ -1,4 +1,4 @@
-"""The built-in sample library: 451 digests of papers, shipped with their vectors, so that a fresh install answers at once.
+"""The built-in sample library: 451 digests of papers with their vectors, so that a fresh install answers at once.
 
 `python -m assistant.sample PAPERS.jsonl` makes the shipped files; `open_sample` opens them as a library in the cache
 folder. The vectors are stamped with what made them: under another encoder the texts are encoded anew.
@@ -87,7 +87,9 @@ class _Recorder(_Wrapped):
         super().__init__(encoder)
         self.vectors: dict[str, NDArray[np.float32]] = {}
 
-    def encode_documents(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> NDArray[np.float32]:
+    def encode_documents(
+        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
         vectors = self._encoder.encode_documents(texts, progress)
         self.vectors.update(zip(texts, vectors, strict=True))
         return vectors
@@ -103,7 +105,9 @@ class _Shipped(_Wrapped):
             self._rows = {bytes(key): row for row, key in enumerate(data["keys"])} if same else {}
             self._vectors = data["vectors"].astype(np.float32)
 
-    def encode_documents(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> NDArray[np.float32]:
+    def encode_documents(
+        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
         rows = [self._rows.get(_key(text)) for text in texts]
         missing = [text for text, row in zip(texts, rows, strict=True) if row is None]
         fresh = iter(self._encoder.encode_documents(missing, progress))

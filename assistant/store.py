@@ -48,7 +48,8 @@ CREATE TABLE records (
 ) WITHOUT ROWID;
 CREATE INDEX records_n ON records (n);
 CREATE TABLE units (
-    n INTEGER PRIMARY KEY, n_chunks INTEGER NOT NULL, chunks BLOB NOT NULL, sentences BLOB NOT NULL, vectors BLOB NOT NULL
+    n INTEGER PRIMARY KEY, n_chunks INTEGER NOT NULL, chunks BLOB NOT NULL, sentences BLOB NOT NULL, vectors BLOB NOT
+    NULL
 );
 CREATE TABLE removed (n INTEGER NOT NULL, version INTEGER NOT NULL);
 CREATE TABLE runs (run INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, ledger TEXT);
@@ -90,19 +91,25 @@ class Store:
         self._lock = threading.RLock()
         file = folder / FILE_NAME
         if not create and not folder.is_dir():
-            raise StoreError(f"no library in {folder}: there is no such folder; run `assistant ingest` first or check the name")
+            raise StoreError(
+                f"no library in {folder}: there is no such folder; run `assistant ingest` first or check the name"
+            )
         # A folder without the file is an empty library; reading it leaves nothing behind.
         target = file if create or file.exists() else ":memory:"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(target, timeout=30, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"cannot open the library in {folder}: {error}; check the folder and its permissions") from error
+            raise StoreError(
+                f"cannot open the library in {folder}: {error}; check the folder and its permissions"
+            ) from error
         try:
             self._prepare()
         except sqlite3.Error as error:
             self._db.close()
-            raise StoreError(f"cannot read {file}: {error}; restore it from a copy, or ingest into another folder") from error
+            raise StoreError(
+                f"cannot read {file}: {error}; restore it from a copy, or ingest into another folder"
+            ) from error
         except StoreError:
             self._db.close()
             raise
@@ -110,7 +117,9 @@ class Store:
     def _prepare(self) -> None:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
-        self._db.create_function("fold", 1, lambda text: text.casefold() if isinstance(text, str) else None, deterministic=True)
+        self._db.create_function(
+            "fold", 1, lambda text: text.casefold() if isinstance(text, str) else None, deterministic=True
+        )
         with self._transaction():
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
@@ -120,7 +129,10 @@ class Store:
                 self._set_meta("uuid", uuid.uuid4().hex)
                 self._set_meta("epoch", "0")
             elif version > SCHEMA:
-                raise StoreError(f"the library in {self.folder} has format {version}, this program reads {SCHEMA}; update the program")
+                raise StoreError(
+                    f"the library in {self.folder} has format {version}, this program reads {SCHEMA};"
+                    " update the program"
+                )
 
     def close(self) -> None:
         """Close the file."""
@@ -179,7 +191,9 @@ class Store:
         if not found:
             return None
         aliases = [row[0] for row in self._all("SELECT alias FROM aliases WHERE n = ? ORDER BY alias", (found[0],))]
-        sources = [row[0] for row in self._all("SELECT DISTINCT source FROM records WHERE n = ? ORDER BY source", (found[0],))]
+        sources = [
+            row[0] for row in self._all("SELECT DISTINCT source FROM records WHERE n = ? ORDER BY source", (found[0],))
+        ]
         return _paper(found, tuple(aliases), tuple(sources))
 
     def get(self, numbers: Sequence[int]) -> dict[int, StoredPaper]:
@@ -192,7 +206,7 @@ class Store:
         """Return what is encoded of a paper, or None when it is gone."""
         sql = "SELECT chunks, sentences, vectors, abstract FROM units JOIN papers USING (n) WHERE id = ?"
         row = self._one(sql, (paper_id,))
-        return _units(*row, dim=self.dim) if row else None
+        return _units(row[0], row[1], row[2], row[3], dim=self.dim) if row else None
 
     def scan(self, after_version: int = -1) -> Iterator[tuple[StoredPaper, Units]]:
         """Iterate papers with their units by row number; only those whose text changed after `after_version`."""
@@ -204,7 +218,7 @@ class Store:
                 (after_version, last),
             )
             for row in rows:
-                yield StoredPaper(row[0], row[10], _paper(row[:11])), _units(*row[11:14], row[3], dim=dim)
+                yield StoredPaper(row[0], row[10], _paper(row[:11])), _units(row[11], row[12], row[13], row[3], dim=dim)
             if not rows:
                 return
             last = rows[-1][0]
@@ -253,7 +267,10 @@ class Store:
             with self._lock:
                 return self._db.execute(sql, values).fetchall()
         except sqlite3.Error as error:
-            raise StoreError(f"cannot read the library in {self.folder}: {error}; restore it from a copy, or ingest into another folder") from error
+            raise StoreError(
+                f"cannot read the library in {self.folder}: {error};"
+                " restore it from a copy, or ingest into another folder"
+            ) from error
 
     # --- Writing ------------------------------------------------------------------------------------------------------
 
@@ -268,15 +285,22 @@ class Store:
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
-            raise LibraryBusy(f"the library in {self.folder} is being written by {_read_holder(holder)}; wait until it ends") from error
+            raise LibraryBusy(
+                f"the library in {self.folder} is being written by {_read_holder(holder)}; wait until it ends"
+            ) from error
         except OSError as error:
-            raise StoreError(f"cannot write to the library in {self.folder}: {error}; check the folder's permissions") from error
+            raise StoreError(
+                f"cannot write to the library in {self.folder}: {error}; check the folder's permissions"
+            ) from error
         try:
             since = time.strftime("%Y-%m-%d %H:%M:%S")
             holder.write_text(json.dumps({"pid": os.getpid(), "command": command, "since": since}), encoding="utf-8")
             yield Writer(self)
         except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"cannot write to the library in {self.folder}: {error}; free space or check permissions, then run it again") from error
+            raise StoreError(
+                f"cannot write to the library in {self.folder}: {error};"
+                " free space or check permissions, then run it again"
+            ) from error
         finally:
             holder.unlink(missing_ok=True)
             lock.release()
@@ -345,7 +369,8 @@ class Writer:
         before = self._db.execute("SELECT title, abstract, version FROM papers WHERE n = ?", (n,)).fetchone()
         changed = before[:2] != (fields["title"], fields["abstract"])
         self._db.execute(
-            "UPDATE papers SET title=?, abstract=?, url=?, authors=?, year=?, venue=?, doi=?, arxiv_id=?, version=? WHERE n=?",
+            "UPDATE papers SET title=?, abstract=?, url=?, authors=?, year=?, venue=?, doi=?, arxiv_id=?, version=?"
+            " WHERE n=?",
             (*_values(fields), self.version if changed else before[2], n),
         )
         return bool(changed)
@@ -405,7 +430,9 @@ def _values(fields: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _paper(row: Sequence[Any], aliases: tuple[str, ...] = (), sources: tuple[str, ...] = ()) -> Paper:
     _, paper_id, title, abstract, url, authors, year, venue, doi, arxiv_id, _ = row
-    return Paper(paper_id, title, abstract, url, tuple(json.loads(authors)), year, venue, doi, arxiv_id, aliases, sources)
+    return Paper(
+        paper_id, title, abstract, url, tuple(json.loads(authors)), year, venue, doi, arxiv_id, aliases, sources
+    )
 
 
 def _units(chunks: bytes, sentences: bytes, vectors: bytes, abstract: str, *, dim: int) -> Units:

@@ -25,7 +25,8 @@ _SHA256 = {
     "o200k_base": "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
     "cl100k_base": "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
 }
-"""Digests of the vocabulary files as tiktoken states them; a damaged file would be downloaded anew, so it is not used."""
+"""Digests of the vocabulary files as tiktoken states them; a damaged file would be downloaded anew, so it is not
+used."""
 
 MARGIN = 1.1
 """An estimate is taken times this, so that the budget holds even where the estimate is low."""

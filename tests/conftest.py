@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ TEST_DATA = Path(os.environ.get("ASSISTANT_TEST_DATA", Path(__file__).parent.par
 
 
 def _refuse_outside(event: str, arguments: tuple[object, ...]) -> None:
-    """Fail loudly when anything in this process tries to reach another machine; names under .invalid resolve nowhere."""
+    """Fail loudly when anything in this process tries to reach another machine; .invalid names resolve nowhere."""
     host = None
     if event == "socket.connect" and isinstance(arguments[1], tuple):
         host = str(arguments[1][0])
@@ -58,7 +58,10 @@ class HashingEncoder:
         self.encoded = 0
 
     def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
-        rows = [sum((self._word(word) for word in re.findall(r"\w+", text.lower())), np.full(self.dim, 1e-3)) for text in texts]
+        rows = [
+            sum((self._word(word) for word in re.findall(r"\w+", text.lower())), np.full(self.dim, 1e-3))
+            for text in texts
+        ]
         return np.array([row / np.linalg.norm(row) for row in rows], dtype=np.float32).reshape(len(texts), self.dim)
 
     def encode_documents(self, texts: Sequence[str], progress: object = None) -> np.ndarray:
@@ -94,14 +97,14 @@ def corpus() -> Path:
 
 
 @pytest.fixture(scope="session")
-def page_library(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def page_library(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A library of the five pages, encoded by the real encoder, once for all tests."""
     from assistant.answer import Assistant
 
     folder = tmp_path_factory.mktemp("pages") / "library"
     with Assistant(Config(library=folder)) as assistant:
         assistant.ingest(sorted(corpus.glob("*.txt")))
-    yield folder
+    return folder
 
 
 def write_jsonl(path: Path, records: Sequence[object]) -> Path:
@@ -118,7 +121,8 @@ def make_records(n: int, *, offset: int = 0) -> list[dict[str, object]]:
             "title": f"Study {i} of {topics[i % 7]} under condition {i * i}",
             "abstract": (
                 f"We look at {topics[i % 7]} in setting number {i}. Our method m{i} uses device d{i * 3} and reaches "
-                f"{50 + i % 50}.{i % 10} percent on set s{i}. Compared with earlier work w{i}, it needs {i + 2} times less."
+                f"{50 + i % 50}.{i % 10} percent on set s{i}. Compared with earlier work w{i}, it needs {i + 2} times"
+                " less."
             ),
             "year": 2000 + i % 25,
         }

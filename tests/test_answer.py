@@ -52,11 +52,14 @@ def sample() -> Iterator[Assistant]:
 def scripted() -> Iterator[tuple[list[Reply], Assistant, Endpoint]]:
     """An assistant whose endpoint gives the replies put into the list."""
     replies: list[Reply] = []
-    with Endpoint(lambda _body: replies[0]) as endpoint, Assistant(Config(llm_base_url=endpoint.url, llm_model="scripted", llm_timeout_s=1.5)) as assistant:
+    with (
+        Endpoint(lambda _body: replies[0]) as endpoint,
+        Assistant(Config(llm_base_url=endpoint.url, llm_model="scripted", llm_timeout_s=1.5)) as assistant,
+    ):
         yield replies, assistant, endpoint
 
 
-# --- Without an LLM -----------------------------------------------------------------------------------------------------
+# --- Without an LLM ---------------------------------------------------------------------------------------------------
 
 
 def test_the_sample_library_answers_at_once_with_verbatim_cited_sentences(sample: Assistant) -> None:
@@ -144,7 +147,14 @@ def test_any_question_ends_in_an_answer_that_holds(sample: Assistant, question: 
 def test_a_library_of_ones_own_takes_the_place_of_the_sample(tmp_path: Path) -> None:
     with Assistant(Config()) as assistant:
         assert assistant.ask(QUESTION).library == "sample"
-        assistant.ingest([write_jsonl(tmp_path / "a.jsonl", [{"title": "Kettles", "abstract": "Kettles of steel boil water in 97 seconds."}])])
+        assistant.ingest(
+            [
+                write_jsonl(
+                    tmp_path / "a.jsonl",
+                    [{"title": "Kettles", "abstract": "Kettles of steel boil water in 97 seconds."}],
+                )
+            ]
+        )
         own = assistant.ask("How long do kettles of steel take to boil water?")
         assert own.library == str(assistant.folder) and "97 seconds" in own.text
         holds(own, assistant)
@@ -159,8 +169,13 @@ def test_an_empty_library_says_so_and_a_missing_one_is_an_error(tmp_path: Path) 
 
 
 def test_a_running_assistant_sees_what_another_process_ingests(tmp_path: Path) -> None:
-    write = lambda name, n: write_jsonl(tmp_path / name, [{"title": f"Kettle {n}", "abstract": f"The kettle model K{n} boils in {n} seconds."}])  # noqa: E731
-    with Assistant(Config(library=tmp_path / "library")) as reader, Assistant(Config(library=tmp_path / "library")) as writer:
+    write = lambda name, n: write_jsonl(
+        tmp_path / name, [{"title": f"Kettle {n}", "abstract": f"The kettle model K{n} boils in {n} seconds."}]
+    )
+    with (
+        Assistant(Config(library=tmp_path / "library")) as reader,
+        Assistant(Config(library=tmp_path / "library")) as writer,
+    ):
         writer.ingest([write("a.jsonl", 31)])
         assert len(reader.search("kettle model")) == 1
         writer.ingest([write("b.jsonl", 77)])
@@ -170,7 +185,7 @@ def test_a_running_assistant_sees_what_another_process_ingests(tmp_path: Path) -
             time.sleep(0.1)
 
 
-# --- With an endpoint ---------------------------------------------------------------------------------------------------
+# --- With an endpoint -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -184,7 +199,9 @@ def test_a_running_assistant_sees_what_another_process_ingests(tmp_path: Path) -
     ],
 )
 @pytest.mark.parametrize("pieces", [None, 1, 7])
-def test_markers_resolve_and_inventions_never_reach_the_user(scripted: tuple, said: str, numbers: list[int], pieces: int | None) -> None:
+def test_markers_resolve_and_inventions_never_reach_the_user(
+    scripted: tuple, said: str, numbers: list[int], pieces: int | None
+) -> None:
     replies, assistant, endpoint = scripted
     replies.append(answer(said, pieces))
     stream = assistant.stream(QUESTION)
@@ -238,7 +255,9 @@ def test_a_dead_port_gives_a_cited_extractive_answer_at_once() -> None:
 
 def test_a_fault_in_mid_answer_keeps_what_was_shown_and_goes_on_extractively(scripted: tuple) -> None:
     replies, assistant, _ = scripted
-    replies.append(answer("VOLO reaches 87.1% on ImageNet [1]. The rest of this sent", finish=None, done=False, hang=True))
+    replies.append(
+        answer("VOLO reaches 87.1% on ImageNet [1]. The rest of this sent", finish=None, done=False, hang=True)
+    )
     stream = assistant.stream(QUESTION)
     shown = list(stream)
     given_answer = stream.answer
@@ -313,7 +332,7 @@ def test_the_key_is_sent_to_the_endpoint_and_shown_nowhere(caplog: pytest.LogCap
     assert "sk-secret" not in json.dumps(given_answer.as_dict()) + caplog.text + repr(config)
 
 
-# --- Over the five search pages -----------------------------------------------------------------------------------------
+# --- Over the five search pages ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -331,10 +350,19 @@ def questions() -> list[dict]:
 
 
 @pytest.mark.slow
-def test_the_five_pages_give_527_records_and_451_papers_whatever_their_order(page_library: Path, corpus: Path, tmp_path: Path) -> None:
+def test_the_five_pages_give_527_records_and_451_papers_whatever_their_order(
+    page_library: Path, corpus: Path, tmp_path: Path
+) -> None:
     with Assistant(Config(library=page_library)) as assistant:
         again = assistant.ingest(sorted(corpus.glob("*.txt"), reverse=True))
-        assert again.totals == {"found": 527, "new": 0, "updated": again.totals["updated"], "unchanged": again.totals["unchanged"], "merged": 76, "rejected": 0}
+        assert again.totals == {
+            "found": 527,
+            "new": 0,
+            "updated": again.totals["updated"],
+            "unchanged": again.totals["unchanged"],
+            "merged": 76,
+            "rejected": 0,
+        }
         assert again.totals["updated"] + again.totals["unchanged"] == 451
         assert again.encoded == 0 and again.papers == 451
         same = assistant.ingest(sorted(corpus.glob("*.txt")))

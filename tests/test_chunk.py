@@ -7,7 +7,12 @@ from hypothesis import strategies as st
 
 from assistant.chunk import chunk_abstract, split_sentences
 
-TEXT = st.lists(st.sampled_from(["We show it.", "At 3.5% vs. 4, e.g. here", "(a) No!", "Is it?", "„Zitat“", "et al. say", "\n", "α·β", "x"]), max_size=40).map(" ".join)
+TEXT = st.lists(
+    st.sampled_from(
+        ["We show it.", "At 3.5% vs. 4, e.g. here", "(a) No!", "Is it?", "„Zitat“", "et al. say", "\n", "α·β", "x"]
+    ),
+    max_size=40,
+).map(" ".join)
 
 
 def spans(text: str) -> list[tuple[int, int]]:
@@ -33,7 +38,8 @@ def test_chunks_are_exact_spans_within_the_budget_and_lose_no_token(text: str, b
 
 def test_abbreviations_decimals_and_brackets_do_not_fool_the_splitter() -> None:
     text = (
-        "We use Swin (see Fig. 2) by Liu et al. and reach 87.1% vs. 85.0 on it. This holds (15.8 vs 18.3) for O(n^2dright) too. "
+        "We use Swin (see Fig. 2) by Liu et al. and reach 87.1% vs. 85.0 on it. "
+        "This holds (15.8 vs 18.3) for O(n^2dright) too. "
         "In (3) It is shown. Then (i.e. The rest) follows."
     )
     parts = [text[a:b] for a, b in split_sentences(text)]

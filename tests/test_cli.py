@@ -19,7 +19,13 @@ def run(*arguments: object, stdin: str = "", **env: str) -> Done:
     command = [sys.executable, "-m", "assistant", *map(str, arguments)]
     root = str(Path(__file__).parent.parent)
     done = subprocess.run(
-        command, input=stdin, capture_output=True, text=True, timeout=120, encoding="utf-8", env={**os.environ, "PYTHONPATH": root, **env}
+        command,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONPATH": root, **env},
     )
     assert "Traceback" not in done.stderr + done.stdout
     return done
@@ -38,7 +44,16 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ledger = document(done)
     assert ledger["totals"] == {"found": 30, "new": 30, "updated": 0, "unchanged": 0, "merged": 0, "rejected": 0}
     assert ledger["library"]["papers"] == 30 and ledger["library"]["chunks"] >= 30 and ledger["seconds"] > 0
-    assert set(ledger["sources"][0]) >= {"source", "format", "found", "new", "updated", "unchanged", "merged", "rejected"}
+    assert set(ledger["sources"][0]) >= {
+        "source",
+        "format",
+        "found",
+        "new",
+        "updated",
+        "unchanged",
+        "merged",
+        "rejected",
+    }
     return folder / "library"
 
 
@@ -78,9 +93,22 @@ def test_ask_as_json_is_one_document_with_every_field(library: Path) -> None:
 
 def test_ask_with_an_endpoint_streams_its_answer(library: Path) -> None:
     with Endpoint(answer("It reaches 57.7 percent [1].", 3)) as endpoint:
-        done = run("ask", "What does method m7 reach on set s7?", "--library", library, "--llm", endpoint.url, "--model", "m")
+        done = run(
+            "ask", "What does method m7 reach on set s7?", "--library", library, "--llm", endpoint.url, "--model", "m"
+        )
         assert done.stdout.startswith("It reaches 57.7 percent [1].")
-        off = run("ask", "What does m7 reach?", "--library", library, "--llm", endpoint.url, "--model", "m", "--no-llm", "--json")
+        off = run(
+            "ask",
+            "What does m7 reach?",
+            "--library",
+            library,
+            "--llm",
+            endpoint.url,
+            "--model",
+            "m",
+            "--no-llm",
+            "--json",
+        )
         assert document(off)["answerer"] == "extractive" and len(endpoint.requests) == 1
 
 
@@ -98,12 +126,16 @@ def test_an_abstention_is_done_not_failed(library: Path) -> None:
 def test_history_from_a_file_is_used(library: Path, tmp_path: Path) -> None:
     turns = tmp_path / "history.json"
     turns.write_text(json.dumps([{"role": "user", "content": "What does method m7 reach?"}]))
-    found = document(run("search", "and how much less does it need?", "--history", turns, "--library", library, "--json"))
+    found = document(
+        run("search", "and how much less does it need?", "--history", turns, "--library", library, "--json")
+    )
     assert "m7" in found["searched"] and found["hits"][0]["paper"]["title"].startswith("Study 7 ")
 
 
 def test_chat_holds_a_conversation(library: Path) -> None:
-    done = run("chat", "--library", library, stdin="What does method m7 reach on set s7?\nand what device does it use?\n\n")
+    done = run(
+        "chat", "--library", library, stdin="What does method m7 reach on set s7?\nand what device does it use?\n\n"
+    )
     assert done.returncode == 0 and "57.7" in done.stdout and "d21" in done.stdout
 
 
@@ -168,7 +200,9 @@ def test_bad_input_is_refused_by_name_and_place_and_the_good_is_kept(tmp_path: P
     (tmp_path / "empty.txt").write_text("")
     (tmp_path / "noise.bin").write_bytes(bytes(range(256)) * 20)
     (tmp_path / "orphan.txt").write_text("A title without anything\n")
-    (tmp_path / "lone.jsonl").write_text('{"title": "Lone \\ud800", "abstract": "A \\udc00 surrogate lived here in peace."}\n')
+    (tmp_path / "lone.jsonl").write_text(
+        '{"title": "Lone \\ud800", "abstract": "A \\udc00 surrogate lived here in peace."}\n'
+    )
     sources = ["five.jsonl", "empty.txt", "noise.bin", "orphan.txt", "lone.jsonl"]
     done = run("ingest", *sources, "--library", "library", "--json")
     assert done.returncode == 3
@@ -177,7 +211,10 @@ def test_bad_input_is_refused_by_name_and_place_and_the_good_is_kept(tmp_path: P
     reasons = {Path(source["source"]).name: source["rejected"] for source in ledger["sources"]}
     assert reasons["five.jsonl"][0]["where"] == "line 3"
     assert "empty" in reasons["empty.txt"][0]["reason"] and "no text" in reasons["noise.bin"][0]["reason"]
-    assert reasons["orphan.txt"][0] == {"where": "line 1", "reason": "no abstract after the title 'A title without anything'"}
+    assert reasons["orphan.txt"][0] == {
+        "where": "line 1",
+        "reason": "no abstract after the title 'A title without anything'",
+    }
     plain = run("ingest", *sources, "--library", "library")
     assert "rejected: five.jsonl, line 3: invalid JSON" in plain.stdout
 
@@ -206,5 +243,11 @@ def test_nothing_is_fetched_with_all_names_unresolvable(tmp_path: Path) -> None:
     root = Path(__file__).parent.parent
     done = run("ask", "What does VOLO reach on ImageNet?", PYTHONPATH=f"{tmp_path}{os.pathsep}{root}")
     assert "87.1%" in done.stdout
-    done = run("ingest", write_jsonl(tmp_path / "a.jsonl", make_records(3)), "--library", "l", PYTHONPATH=f"{tmp_path}{os.pathsep}{root}")
+    done = run(
+        "ingest",
+        write_jsonl(tmp_path / "a.jsonl", make_records(3)),
+        "--library",
+        "l",
+        PYTHONPATH=f"{tmp_path}{os.pathsep}{root}",
+    )
     assert done.returncode == 0 and not (tmp_path / "tried").exists()

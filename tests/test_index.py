@@ -38,7 +38,9 @@ def test_chroma_and_the_exact_scan_find_the_same(store: Store) -> None:
         assert titles(store, query, "chroma") == titles(store, query, "exact")
 
 
-def test_what_came_and_went_since_is_seen_without_a_rebuild(store: Store, tmp_path: Path, hashing: HashingEncoder) -> None:
+def test_what_came_and_went_since_is_seen_without_a_rebuild(
+    store: Store, tmp_path: Path, hashing: HashingEncoder
+) -> None:
     before = generation(store)
     ingest(store, hashing, [write_jsonl(tmp_path / "b.jsonl", make_records(3, offset=500))])
     remove(store, [paper.id for paper in store.papers() if paper.title.startswith("Study 17 ")])
@@ -59,7 +61,9 @@ def test_the_tail_and_a_new_generation_rank_alike(store: Store, tmp_path: Path, 
     assert len(Index.open(store).tail.numbers) == 0
 
 
-def test_a_large_tail_is_folded_in(store: Store, tmp_path: Path, hashing: HashingEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_tail_is_folded_in(
+    store: Store, tmp_path: Path, hashing: HashingEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(index_module, "TAIL_CHUNKS", 5)
     before = generation(store)
     ingest(store, hashing, [write_jsonl(tmp_path / "b.jsonl", make_records(30, offset=500))])
@@ -67,7 +71,16 @@ def test_a_large_tail_is_folded_in(store: Store, tmp_path: Path, hashing: Hashin
     assert len(Index.open(store).tail.numbers) == 0
 
 
-FILES = ["manifest.json", "whole.npy", "chunks.npy", "numbers.npy", "chunk_starts.npy", "sentences.npy", "bm25/data.csc.index.npy", "chroma/*/data_level0.bin"]
+FILES = [
+    "manifest.json",
+    "whole.npy",
+    "chunks.npy",
+    "numbers.npy",
+    "chunk_starts.npy",
+    "sentences.npy",
+    "bm25/data.csc.index.npy",
+    "chroma/*/data_level0.bin",
+]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -119,4 +132,6 @@ def test_cosines_of_rows_equal_those_of_a_plain_product(store: Store) -> None:
         assert units is not None
         scores = units.vectors.astype(np.float32) @ query
         n = len(units.chunks)
-        assert np.allclose([whole[i], chunk[i], sentence[i]], [scores[0], scores[1 : 1 + n].max(), scores[1 + n :].max()], atol=1e-6)
+        assert np.allclose(
+            [whole[i], chunk[i], sentence[i]], [scores[0], scores[1 : 1 + n].max(), scores[1 + n :].max()], atol=1e-6
+        )

@@ -38,7 +38,9 @@ def test_each_record_counts_once_and_again_is_unchanged(store: Store, hashing: H
     assert again.encoded == 0 and hashing.encoded == encoded
 
 
-def test_a_changed_abstract_alone_is_encoded_anew_and_the_id_stays(store: Store, hashing: HashingEncoder, tmp_path: Path) -> None:
+def test_a_changed_abstract_alone_is_encoded_anew_and_the_id_stays(
+    store: Store, hashing: HashingEncoder, tmp_path: Path
+) -> None:
     records = make_records(20)
     file = write_jsonl(tmp_path / "a.jsonl", records)
     ingest(store, hashing, [file])
@@ -54,7 +56,9 @@ def test_a_changed_abstract_alone_is_encoded_anew_and_the_id_stays(store: Store,
 
 def test_what_a_source_no_longer_says_is_forgotten(store: Store, hashing: HashingEncoder, tmp_path: Path) -> None:
     (record,) = make_records(1)
-    file = write_jsonl(tmp_path / "a.jsonl", [{**record, "doi": "10.1000/x", "abstract": f"{record['abstract']} Much longer."}])
+    file = write_jsonl(
+        tmp_path / "a.jsonl", [{**record, "doi": "10.1000/x", "abstract": f"{record['abstract']} Much longer."}]
+    )
     ingest(store, hashing, [file])
     ingest(store, hashing, [write_jsonl(file, [{**record, "doi": "10.1000/x"}])])
     paper = store.paper("doi:10.1000/x")
@@ -80,9 +84,15 @@ def test_one_title_with_two_abstracts_is_two_papers(store: Store, hashing: Hashi
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations(range(6)), cuts=st.lists(st.integers(0, 6), max_size=3))
-def test_the_library_does_not_depend_on_order_or_on_how_it_was_split(tmp_path_factory: Callable, order: list[int], cuts: list[int]) -> None:
+def test_the_library_does_not_depend_on_order_or_on_how_it_was_split(
+    tmp_path_factory: Callable, order: list[int], cuts: list[int]
+) -> None:
     base = make_records(4)
-    records = [*base, {**base[1], "year": 1999, "venue": "Late"}, {**base[2], "abstract": str(base[2]["abstract"])[:80]}]
+    records = [
+        *base,
+        {**base[1], "year": 1999, "venue": "Late"},
+        {**base[2], "abstract": str(base[2]["abstract"])[:80]},
+    ]
     folder = tmp_path_factory.mktemp("order")  # type: ignore[attr-defined]
     shuffled = [records[i] for i in order]
     edges = [0, *sorted(cuts), 6]
@@ -91,7 +101,7 @@ def test_the_library_does_not_depend_on_order_or_on_how_it_was_split(tmp_path_fa
             if low < high:
                 ingest(split, HashingEncoder(), [write_jsonl(folder / f"{i}.jsonl", shuffled[low:high])])
         ingest(whole, HashingEncoder(), [write_jsonl(folder / "all.jsonl", records)])
-        strip = lambda store: sorted((p.title, p.abstract, p.year, p.venue) for p in store.papers())  # noqa: E731
+        strip = lambda store: sorted((p.title, p.abstract, p.year, p.venue) for p in store.papers())
         assert strip(split) == strip(whole)
         assert len(strip(whole)) == 4
 
@@ -130,7 +140,9 @@ def test_an_interrupted_ingest_goes_on_where_it_was(store: Store, tmp_path: Path
 
 
 def test_a_removed_paper_is_gone_and_may_come_back(store: Store, hashing: HashingEncoder, tmp_path: Path) -> None:
-    file = write_jsonl(tmp_path / "a.jsonl", [{**record, "doi": f"10.1000/{i}"} for i, record in enumerate(make_records(3))])
+    file = write_jsonl(
+        tmp_path / "a.jsonl", [{**record, "doi": f"10.1000/{i}"} for i, record in enumerate(make_records(3))]
+    )
     ingest(store, hashing, [file])
     assert remove(store, ["doi:10.1000/1", "nobody"]) == (["doi:10.1000/1"], ["nobody"])
     assert store.paper("doi:10.1000/1") is None
@@ -141,6 +153,9 @@ def test_folders_and_globs_are_expanded_and_an_empty_one_refused(tmp_path: Path)
     for name in ("b.txt", "a.txt", ".hidden", "README.md"):
         (tmp_path / name).write_text("x")
     assert [path.name for path in find_sources([str(tmp_path)])] == ["a.txt", "b.txt"]
-    assert [path.name for path in find_sources([str(tmp_path / "*.txt"), str(tmp_path / "a.txt")])] == ["a.txt", "b.txt"]
+    assert [path.name for path in find_sources([str(tmp_path / "*.txt"), str(tmp_path / "a.txt")])] == [
+        "a.txt",
+        "b.txt",
+    ]
     with pytest.raises(CorpusError, match="no file is there"):
         find_sources([str(tmp_path / "*.bib")])

@@ -26,7 +26,13 @@ def page(path: Path, *lines: str, gap: str = "\n") -> Path:
 
 @pytest.mark.parametrize("gap", ["\n", "\n\n"])
 def test_a_page_with_and_without_blank_lines_gives_its_papers_alone(tmp_path: Path, gap: str) -> None:
-    header = ["new", "Get trending papers in your email inbox!", "Subscribe", "byAK and the research community", "Mar 14"]
+    header = [
+        "new",
+        "Get trending papers in your email inbox!",
+        "Subscribe",
+        "byAK and the research community",
+        "Mar 14",
+    ]
     file = page(tmp_path / "page.txt", *header, "Kettles", ABSTRACT, "Pots: A Survey", ABSTRACT + "More.", gap=gap)
     records, rejected = read(file)
     assert [record.title for record in records] == ["Kettles", "Pots: A Survey"]
@@ -53,7 +59,17 @@ def test_an_abstract_without_a_title_is_refused(tmp_path: Path) -> None:
 
 def test_json_lines_name_each_bad_line_and_keep_the_good_ones(tmp_path: Path) -> None:
     good = [json.dumps({"title": f"T{i}", "abstract": f"Abstract number {i}."}) for i in range(5)]
-    lines = [good[0], good[1], '{"title": broken', good[3], "[1, 2]", '"text"', '{"title": "x"}', '{"abstract": 5}', "[" * 100_000]
+    lines = [
+        good[0],
+        good[1],
+        '{"title": broken',
+        good[3],
+        "[1, 2]",
+        '"text"',
+        '{"title": "x"}',
+        '{"abstract": 5}',
+        "[" * 100_000,
+    ]
     lines.append('{"title": "n", "abstract": "a", "year": ' + "9" * 5000 + "}")
     file = tmp_path / "five.jsonl"
     file.write_text("\n".join(lines), encoding="utf-8")
@@ -63,7 +79,9 @@ def test_json_lines_name_each_bad_line_and_keep_the_good_ones(tmp_path: Path) ->
 
 
 def test_beir_names_are_understood(tmp_path: Path) -> None:
-    file = write_jsonl(tmp_path / "corpus.jsonl", [{"_id": "4983", "title": "", "text": "Kettles boil.", "metadata": {}}])
+    file = write_jsonl(
+        tmp_path / "corpus.jsonl", [{"_id": "4983", "title": "", "text": "Kettles boil.", "metadata": {}}]
+    )
     (record,), _ = read(file)
     assert (record.own_id, record.title, record.abstract) == ("4983", "", "Kettles boil.")
 
@@ -71,7 +89,8 @@ def test_beir_names_are_understood(tmp_path: Path) -> None:
 def test_metadata_is_read_and_checked(tmp_path: Path) -> None:
     raw = {
         "title": "T", "abstract": "A b c.", "authors": [{"name": "Ada Lovelace"}, "Alan Turing"], "year": "2021-05-01",
-        "venue": "CVPR", "doi": "https://doi.org/10.1000/XYZ.", "arxiv_id": "1706.03762v5", "url": "javascript:alert(1)",
+        "venue": "CVPR", "doi": "https://doi.org/10.1000/XYZ.", "arxiv_id": "1706.03762v5",
+        "url": "javascript:alert(1)",
     }  # fmt: skip
     (record,), _ = read(write_jsonl(tmp_path / "x.jsonl", [raw]))
     assert record.authors == ("Ada Lovelace", "Alan Turing")
@@ -80,7 +99,9 @@ def test_metadata_is_read_and_checked(tmp_path: Path) -> None:
 
 
 def test_an_abstract_of_ten_megabytes_is_refused_and_the_next_line_read(tmp_path: Path) -> None:
-    file = write_jsonl(tmp_path / "big.jsonl", [{"title": "big", "abstract": "x " * 5_000_000}, {"title": "ok", "abstract": "Fine."}])
+    file = write_jsonl(
+        tmp_path / "big.jsonl", [{"title": "big", "abstract": "x " * 5_000_000}, {"title": "ok", "abstract": "Fine."}]
+    )
     records, rejected = read(file)
     assert [record.title for record in records] == ["ok"]
     assert rejected[0].where == "line 1"
@@ -101,7 +122,8 @@ def test_a_lone_surrogate_is_dropped_and_the_record_kept(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [(b"", "empty"), (b"\n \n", "empty"), (bytes(range(256)) * 40, "no text"), (None, "no such file")]
+    ("content", "reason"),
+    [(b"", "empty"), (b"\n \n", "empty"), (bytes(range(256)) * 40, "no text"), (None, "no such file")],
 )
 def test_what_is_no_corpus_is_refused_by_name(tmp_path: Path, content: bytes | None, reason: str) -> None:
     file = tmp_path / "odd.bin"
@@ -113,12 +135,16 @@ def test_what_is_no_corpus_is_refused_by_name(tmp_path: Path, content: bytes | N
 
 
 def test_titles_are_compared_without_case_accents_and_punctuation() -> None:
-    assert normalised_title("Memorize, Factorize, or be Naïve: X") == normalised_title("memorize factorize or be naive — x")
+    assert normalised_title("Memorize, Factorize, or be Naïve: X") == normalised_title(
+        "memorize factorize or be naive — x"
+    )
 
 
 def test_the_same_title_with_another_abstract_is_another_paper() -> None:
     assert same_abstract(ABSTRACT, ABSTRACT[:200])
-    assert not same_abstract(ABSTRACT, "An entirely different study of the boiling of water in high mountains and at sea.")
+    assert not same_abstract(
+        ABSTRACT, "An entirely different study of the boiling of water in high mountains and at sea."
+    )
 
 
 def test_two_dois_are_two_papers() -> None:

@@ -28,7 +28,10 @@ def test_the_fence_is_repeatable_and_in_no_abstract() -> None:
     assert one == two
     fence = one[-1]["content"].splitlines()[1]
     assert len(fence) == 19 and fence in one[0]["content"]
-    assert build_prompt("Why not?", hits(2), load_templates(), budget=4000).messages[-1]["content"].splitlines()[1] != fence
+    assert (
+        build_prompt("Why not?", hits(2), load_templates(), budget=4000).messages[-1]["content"].splitlines()[1]
+        != fence
+    )
 
 
 def test_evidence_stays_within_the_budget_and_falls_back_to_passages() -> None:
@@ -43,7 +46,10 @@ def test_evidence_stays_within_the_budget_and_falls_back_to_passages() -> None:
 
 
 def test_history_stands_between_system_and_question_without_its_markers() -> None:
-    history = [{"role": "user", "content": "Before?"}, {"role": "assistant", "content": "So it is [1]. And more [2][3]."}]
+    history = [
+        {"role": "user", "content": "Before?"},
+        {"role": "assistant", "content": "So it is [1]. And more [2][3]."},
+    ]
     messages = build_prompt("Why?", hits(1), load_templates(), budget=4000, history=history).messages
     assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
     assert messages[2]["content"] == "So it is. And more."

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,11 +14,27 @@ from assistant.store import Store
 from assistant.types import Hits
 
 PAPERS = [
-    {"title": "Boiling kettles", "abstract": "We boil kettles of steel. The kettle sings at 97 degrees. Nobody was hurt.", "year": 2019, "venue": "ICKettle", "authors": ["Ada Møller", "Bo Li"]},
-    {"title": "Cold pots", "abstract": "Pots stay cold when nobody looks. We looked at forty pots.", "year": 2022, "venue": "ICPot", "authors": ["Bo Li"]},
-    {"title": "A survey of lids", "abstract": "Lids close kettles and pots. We list ninety lids of glass.", "year": 2023},
+    {
+        "title": "Boiling kettles",
+        "abstract": "We boil kettles of steel. The kettle sings at 97 degrees. Nobody was hurt.",
+        "year": 2019,
+        "venue": "ICKettle",
+        "authors": ["Ada Møller", "Bo Li"],
+    },
+    {
+        "title": "Cold pots",
+        "abstract": "Pots stay cold when nobody looks. We looked at forty pots.",
+        "year": 2022,
+        "venue": "ICPot",
+        "authors": ["Bo Li"],
+    },
+    {
+        "title": "A survey of lids",
+        "abstract": "Lids close kettles and pots. We list ninety lids of glass.",
+        "year": 2023,
+    },
     {"title": "Spoons", "abstract": "Spoons stir. Their handles stay cool in soup."},
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +53,9 @@ def found(hits: Hits) -> set[str]:
     return {hit.paper.title for hit in hits}
 
 
-def test_hits_are_ranked_from_one_each_paper_once_with_the_passage_in_its_abstract(library: tuple[Store, Index]) -> None:
+def test_hits_are_ranked_from_one_each_paper_once_with_the_passage_in_its_abstract(
+    library: tuple[Store, Index],
+) -> None:
     hits = find(library, "kettles of steel")
     assert [hit.rank for hit in hits] == [1, 2, 3, 4]
     assert hits[0].paper.title == "Boiling kettles"
@@ -67,7 +84,9 @@ def test_each_hit_tells_which_retrievers_found_it(library: tuple[Store, Index]) 
         (["venue!=ICPot"], {"Boiling kettles"}),
     ],
 )
-def test_filters_are_exact_and_a_paper_without_the_field_does_not_match(library: tuple[Store, Index], where: list[str], wanted: set[str]) -> None:
+def test_filters_are_exact_and_a_paper_without_the_field_does_not_match(
+    library: tuple[Store, Index], where: list[str], wanted: set[str]
+) -> None:
     assert found(find(library, "kettles", *where)) == wanted
 
 
@@ -103,7 +122,9 @@ def test_the_fused_score_is_the_stated_formula(library: tuple[Store, Index]) -> 
     query = Query.of("cold kettles of glass", HashingEncoder())
     ranking = Fused(Dense(index), Lexical(index)).rank(query, index.alive, 10)
     cosines = np.maximum(np.stack(index.cosines(query.vector, ranking.rows)), 0)
-    assert np.allclose(ranking.scores, cosines.mean(axis=0) + 0.8 * Lexical(index).scores(query)[ranking.rows], atol=1e-6)
+    assert np.allclose(
+        ranking.scores, cosines.mean(axis=0) + 0.8 * Lexical(index).scores(query)[ranking.rows], atol=1e-6
+    )
 
 
 def test_the_lexical_score_is_a_share_of_the_query(library: tuple[Store, Index]) -> None:

@@ -12,7 +12,16 @@ from assistant.errors import EncoderMismatch, LibraryBusy, StoreError
 from assistant.store import FILE_NAME, Store, Units
 from assistant.types import Chunk
 
-FIELDS = {"title": "T", "abstract": "One. Two.", "authors": ("Ada",), "url": None, "year": 2020, "venue": "V", "doi": None, "arxiv_id": None}
+FIELDS = {
+    "title": "T",
+    "abstract": "One. Two.",
+    "authors": ("Ada",),
+    "url": None,
+    "year": 2020,
+    "venue": "V",
+    "doi": None,
+    "arxiv_id": None,
+}
 UNITS = Units((Chunk("One.", 0, 4, 2), Chunk("Two.", 5, 9, 2)), ((0, 4), (5, 9)), np.eye(5, 8, dtype=np.float16))
 
 

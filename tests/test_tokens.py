@@ -19,7 +19,9 @@ def test_any_text_can_be_counted(text: str) -> None:
     assert count_tokens(text).n >= len(text.encode()) // 8
 
 
-def test_a_damaged_vocabulary_is_not_used_and_nothing_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_vocabulary_is_not_used_and_nothing_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from assistant import tokens
 
     tokens._encoding.cache_clear()
