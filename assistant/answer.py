@@ -11,7 +11,6 @@ import asyncio
 import dataclasses
 import functools
 import logging
-import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
@@ -26,12 +25,12 @@ from assistant.config import Config, default_library
 from assistant.embed import Encoder, open_encoder
 from assistant.errors import AssistantError, ConfigError, LLMError
 from assistant.extract import Extractive
+from assistant.followup import searched_text
 from assistant.index import Index
 from assistant.llm import LLM, LLMStream
 from assistant.papers import FORMATS
 from assistant.prompt import build_prompt, load_templates
 from assistant.store import Store
-from assistant.text import STOP_WORDS, words
 from assistant.types import Answer, Digest, Fallback, Hits, Paper, Prompt, Reason, Seconds, Turn, Usage
 
 REQUESTS = 3
@@ -42,8 +41,6 @@ NO_MATCH, WEAK_MATCH = 0.30, 0.36
 """Best scores below which nothing is answered. .36 refuses 95 % of off-topic claims and 3 % of good questions."""
 CLOSEST = 3
 """Papers offered with an abstention."""
-CARRIED_CHARS = 600
-"""Of the last answer, what a follow-up takes along into the search."""
 RELOAD_S = 1.0
 """Least time between two openings of the index, while another process keeps adding papers."""
 
@@ -57,12 +54,6 @@ _ABSTENTIONS: dict[Reason, str] = {
     "not_in_sources": "The abstracts found for this question do not hold the answer.",
     "all_citations_invalid": "The model's answer cited none of the abstracts validly, so it is not shown.",
 }
-_LEANS = re.compile(
-    r"\b(?:it|its|they|them|their|theirs|he|she|his|her|this|that|these|those|there|one|ones|same|both|either|neither|former|latter|other|others|else|above)\b"
-    r"|^\W*(?:and|but|or|so|also|then|what about|how about|why|any|only|compared)\b",
-    re.IGNORECASE,
-)
-_MARKER = re.compile(r"\s?\[\d{1,3}\]")
 
 
 class Answerer(Protocol):
@@ -474,20 +465,6 @@ def ask(
     """Answer one question from the default library; for several, keep an `Assistant` open."""
     with Assistant(config) as assistant:
         return assistant.ask(question, history=history, k=k, where=where)
-
-
-def searched_text(question: str, history: Sequence[Turn]) -> str:
-    """Return what is searched for a question: itself, or with what it leans on when it continues a conversation.
-
-    A question leans on its conversation when it points back (it, those, the other) or has few words of its own. It then
-    takes along the last question and the beginning of the last answer.
-    """
-    own = [word for word in words(question) if word not in STOP_WORDS]
-    if not history or (len(own) > 4 and not _LEANS.search(question)):
-        return question
-    last = {turn["role"]: turn["content"] for turn in history}
-    carried = [last.get("user", ""), _MARKER.sub("", last.get("assistant", ""))[:CARRIED_CHARS], question]
-    return " ".join(clean(each) for each in carried if each)
 
 
 def _nothing_fits(hits: Hits) -> Reason | None:

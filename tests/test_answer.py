@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from assistant import Answer, Assistant, Config, ConfigError, StoreError, ask
-from assistant.answer import searched_text
+from assistant.followup import searched_text
 from assistant.clean import clean, repair_latex
 from assistant.papers import normalised_title
 

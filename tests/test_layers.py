@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "assistant"
 
 LAYERS = {
     "types": 0, "errors": 0, "text": 0,
-    "clean": 1, "config": 1, "tokens": 1, "chunk": 1,
+    "clean": 1, "followup": 2, "config": 1, "tokens": 1, "chunk": 1,
     "papers": 2, "embed": 2, "store": 2, "prompt": 2, "llm": 2,
     "index": 3, "cite": 3,
     "ingest": 4, "retrieve": 4, "extract": 4,

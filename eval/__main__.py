@@ -1,0 +1,145 @@
+"""`python -m eval retrieval | compare`: run the evaluation and print its tables; `--json` prints one document."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from assistant.config import Config
+from assistant.embed import open_encoder
+from assistant.errors import AssistantError, ConfigError, CorpusError
+from assistant.index import Index
+from eval import data, measures
+from eval.library import open_collection, open_papers
+from eval.retrieval import Systems, evaluate
+
+ROOT = Path(__file__).parent.parent
+SHOWN = ("nDCG@10", "Recall@10", "Recall@10 (grade 2)", "Recall@100", "MRR@10", "Success@1", "Success@5")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Measure retrieval and answers; everything runs offline and gives the same numbers again."""
+
+
+@cli.command()
+@click.option("--bench", metavar="DIR", help="Collection in BEIR's layout.")
+@click.option("--qrels", metavar="FILE", help="Judgements instead of the collection's qrels.tsv; BEIR or TREC columns.")
+@click.option("--questions", metavar="FILE", help="Question file; needs --papers.")
+@click.option("--papers", multiple=True, metavar="SOURCE", help="What the questions are about; may be repeated.")
+@click.option("--run", "runs", multiple=True, metavar="FILE", help="Score a TREC run too, by the same judgements.")
+@click.option("--write-run", metavar="FILE", help="Write the product's run in TREC's form.")
+@click.option("--out", metavar="FILE", help="Keep the result as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+def retrieval(  # noqa: PLR0913 - click passes each option by name
+    *, bench: str | None, qrels: str | None, questions: str | None, papers: tuple[str, ...], runs: tuple[str, ...],
+    write_run: str | None, out: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Score search: nDCG@10, recall, MRR and success, by kind, beside BM25, dense and RRF."""
+    config = Config()
+    encoder = open_encoder(config)
+    if bench and not questions:
+        collection = data.read_collection(Path(bench), Path(qrels) if qrels else None)
+        store, asked, judged = open_collection(collection, encoder), collection.queries, collection.qrels
+        judged = {question.id: judged[question.id] for question in asked}
+        about = {"bench": Path(bench).name, "skipped": collection.skipped}
+    elif questions and papers and not bench:
+        asked = data.read_questions(Path(questions))
+        store = open_papers(papers, encoder)
+        judged = data.judge(asked, store.papers())
+        skipped = len(asked)
+        asked = [question for question in asked if question.id in judged]
+        about = {"questions": data.digest(Path(questions)), "skipped": skipped - len(asked)}
+    else:
+        raise ConfigError("nothing to measure; give --bench DIR, or --questions FILE with --papers SOURCE")
+    found = Systems(store, Index.open(store), encoder).run(asked)
+    if write_run:
+        data.write_run(Path(write_run), found["hybrid"], "hybrid")
+    found |= {Path(file).stem: data.read_run(Path(file)) for file in runs}
+    stamp = {"library": store.digest(), "encoder": store.encoder, "config": config.digest, "commit": _commit()}
+    result = {"what": "retrieval", **about, **stamp, **evaluate(judged, {q.id: q.kind for q in asked}, found)}
+    _finish(result, out, as_json=as_json)
+    if not as_json:
+        _print_retrieval(result)
+
+
+@cli.command()
+@click.argument("a")
+@click.argument("b")
+@click.option("--measure", default="nDCG@10", show_default=True)
+@click.option("--systems", nargs=2, default=("hybrid", "hybrid"), show_default=True, help="Which system of A and of B.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+def compare(*, a: str, b: str, measure: str, systems: tuple[str, str], as_json: bool) -> None:
+    """Test whether result B differs from result A, query by query."""
+    values = []
+    for file, system in zip((a, b), systems, strict=True):
+        result = _read_result(file)
+        try:
+            values.append({query: float(each[system][measure]) for query, each in result["per_query"].items()})
+        except KeyError as error:
+            raise ConfigError(f"{file} holds no {error} for {system!r}; choose another --measure or --systems") from error
+    if not values[0].keys() & values[1].keys():
+        raise ConfigError(f"{a} and {b} share no query; give two results on the same questions")
+    found = measures.compare(*values)
+    if as_json:
+        print(json.dumps({"measure": measure, "difference": found.difference.as_dict(), "p": found.p, "wins": found.wins, "losses": found.losses, "ties": found.ties}))
+        return
+    d = found.difference
+    print(f"{measure}: B - A = {d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}] over {d.n} queries, p = {found.p:.4f}")
+    print(f"B is better on {found.wins}, worse on {found.losses}, equal on {found.ties}")
+    for query in sorted(values[0].keys() & values[1].keys(), key=lambda q: values[1][q] - values[0][q])[:5]:
+        if values[1][query] < values[0][query]:
+            print(f"  worst: {query}  {values[0][query]:.3f} -> {values[1][query]:.3f}")
+
+
+def _read_result(file: str) -> dict[str, Any]:
+    try:
+        result: dict[str, Any] = json.loads(Path(file).read_text(encoding="utf-8"))
+        result["per_query"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorpusError(f"cannot read the result {file}: {error}; give a file written with --out") from error
+    return result
+
+
+def _finish(result: dict[str, Any], out: str | None, *, as_json: bool) -> None:
+    if out:
+        Path(out).write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False))
+
+
+def _print_retrieval(result: dict[str, Any]) -> None:
+    for group, systems in result["systems"].items():
+        n = next(iter(systems.values()))[SHOWN[0]]["n"]
+        print(f"\n{group} ({n} queries)")
+        print(f"{'':10}" + "".join(f"{name:>26}" if name == SHOWN[0] else f"{name[:19]:>20}" for name in SHOWN))
+        for system, row in systems.items():
+            first = row[SHOWN[0]]
+            cells = f"{first['mean']:12.4f} [{first['low']:.3f}, {first['high']:.3f}]"
+            print(f"{system:10}{cells:>26}" + "".join(f"{row[name]['mean']:20.4f}" for name in SHOWN[1:]))
+
+
+def _commit() -> str | None:
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S607
+    return done.stdout.strip() or None
+
+
+def main() -> None:
+    """Run, and tell a failure in one line."""
+    try:
+        cli.main(prog_name="python -m eval", standalone_mode=False)
+    except click.ClickException as error:
+        print(f"eval: {error.format_message()}", file=sys.stderr)
+        sys.exit(2)
+    except AssistantError as error:
+        print(f"eval: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
