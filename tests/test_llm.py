@@ -24,7 +24,7 @@ from endpoint import Endpoint, Reply, Script, answer, chunk, completion, error, 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assistant import llm as module
+from assistant.completion import Completion, Faults
 from assistant.config import Config
 from assistant.errors import ConfigError, LLMError, LLMRejected, LLMTimeout, LLMUnavailable, LLMUnparsable
 from assistant.llm import LLM, LLMStream
@@ -254,13 +254,13 @@ def test_a_name_server_that_hangs_does_not_hold_up_the_end_of_the_process() -> N
     """Once the deadline has passed, the program can end, though the resolver still blocks."""
     program = """
 import socket, time
-from assistant import llm, config
+from assistant import config, errors, llm
 socket.getaddrinfo = lambda *_, **__: time.sleep(60)
 answered = llm.LLM(config.Config(llm_base_url="http://example.invalid/v1", llm_model="m")).stream(
     [{"role": "user", "content": "?"}], deadline=time.monotonic() + 2)
 try:
     next(answered)
-except llm.LLMTimeout:
+except errors.LLMTimeout:
     print("too late")
 """
     start = time.monotonic()
@@ -651,7 +651,7 @@ def test_a_model_must_be_named() -> None:
 
 
 def read(*pieces: bytes) -> str:
-    reply = module._Reply(module._Endpoint(Config(llm_model="scripted")))
+    reply = Completion(Faults("http://127.0.0.1"))
     return "".join([text for piece in pieces for text in reply.feed(piece)] + list(reply.end()))
 
 

@@ -1,0 +1,331 @@
+"""The bytes of one response -> text pieces, and the errors that say what an endpoint did wrong.
+
+In: the body of a chat completion, cut anywhere: server-sent events, or one JSON object. Out: the text it completes,
+without control characters and without a <think> block at the beginning; at the end, why it ended and what it cost.
+Refused, as an `LLMError`: what is no chat completion, has no text, was cut, or exceeds the limits below.
+
+`Faults` makes these errors, and those for a status, a broken connection and a deadline; none shows a key. No I/O here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any, cast
+
+from assistant.errors import LLMError, LLMRejected, LLMTimeout, LLMUnavailable, LLMUnparsable
+
+TEXT_LIMIT = 200_000
+"""Characters of text read from one answer."""
+ERROR_LIMIT = 64_000
+"""Bytes worth reading of the body of an error status."""
+_EVENT_LIMIT = 4_000_000
+"""Bytes held at a time: one event of a stream, or a whole answer that is not streamed."""
+_RESPONSE_LIMIT = 64_000_000
+"""Bytes read in all; a stream spends about 300 on each token."""
+_FOUND_LIMIT = 300
+"""Characters of what was found that an error shows."""
+
+_UNWANTED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_TOO_LONG = re.compile(
+    r"context.?(length|window|size|limit)|maximum (number of )?(input )?tokens|too many (input )?tokens"
+    r"|(prompt|input|request|message)s?\b.{0,60}\btoo (long|large)|reduce the length",
+    re.IGNORECASE | re.DOTALL,
+)
+_SERVER_FAULT = re.compile(r"\b(429|5\d\d)\b|server|internal|overload|unavailable|rate.?limit|timeout", re.IGNORECASE)
+_REFUSAL = re.compile(r"\b4\d\d\b|invalid|filter|polic|not.?found|auth|permission|quota|context|exceed", re.IGNORECASE)
+_NEXT_STEPS = {
+    401: "check llm_api_key",
+    403: "check llm_api_key",
+    404: "check llm_base_url (with its /v1) and llm_model",
+    413: "give less evidence (evidence_tokens)",
+}
+
+
+class Completion:
+    """One response, bytes in and text pieces out; refuses what is no chat completion."""
+
+    def __init__(self, faults: Faults) -> None:
+        self.finish = ""
+        """The reason that the endpoint gives for its end."""
+        self.done = False
+        """True after `[DONE]`: nothing more is read."""
+        self.complete = False
+        """True once the answer has ended otherwise than at its length limit."""
+        self.usage: tuple[int, int] | None = None
+        """Tokens of prompt and answer, if reported."""
+        self.shown: list[str] = []
+        """All pieces so far."""
+        self._faults = faults
+        self._n_bytes = self._n_chars = self._n_chunks = 0
+        self._buffer = b""
+        self._data = bytearray()
+        self._is_json = False
+        self._held = ""
+        self._stage = "start"
+
+    def feed(self, chunk: bytes) -> Iterator[str]:
+        """Read the next bytes; yield the text that they complete."""
+        if not self._n_bytes:
+            chunk = chunk.removeprefix(b"\xef\xbb\xbf").lstrip()
+            self._is_json = chunk.startswith(b"{")
+        self._n_bytes += len(chunk)
+        self._buffer += chunk
+        if not self._is_json:
+            lines = self._buffer.splitlines(keepends=True)
+            self._buffer = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+            for line in lines:
+                yield from self._read_line(line.rstrip(b"\r\n"))
+        if max(len(self._buffer), len(self._data)) > _EVENT_LIMIT or self._n_bytes > _RESPONSE_LIMIT:
+            raise self._unreadable(f"more than {_EVENT_LIMIT:,} bytes at once or {_RESPONSE_LIMIT:,} in all")
+
+    def end(self) -> Iterator[str]:
+        """Read what is left when nothing more comes; refuse a cut or empty answer."""
+        if self._is_json:
+            yield from self._read_chunk(self._parse(self._buffer))
+            self.done = True
+        with contextlib.suppress(LLMUnparsable):  # half an event is a cut
+            yield from self._read_line(self._buffer)
+            yield from self._read_line(b"")
+        if not self._n_chunks:
+            raise self._unreadable("not one piece of a chat completion")
+        if not self.done and not self.finish:
+            raise self._cut("it ended early")
+        if self._stage == "start" and self._held:
+            self.shown.append(self._held)
+            yield self._held
+        if not self.shown:
+            found = f"an answer without text (finish_reason {self.finish or None!r})"
+            raise self._faults.error(LLMUnparsable, found, "raise answer_tokens, or try another model")
+        self.complete = self.finish not in {"length", "max_tokens"}
+
+    def broken(self, error: Exception) -> LLMError:
+        """Make the error for a connection that failed within the response."""
+        import httpx2
+
+        if isinstance(error, httpx2.DecodingError):
+            return self._unreadable(f"damaged compression ({error})")
+        return self._cut(_reason(error))
+
+    def _cut(self, how: str) -> LLMError:
+        found = f"the response was cut after {self._n_chars} characters: {how}"
+        return self._faults.error(LLMUnavailable, found, "try again, and see the endpoint's log")
+
+    def _unreadable(self, found: str) -> LLMError:
+        step = "check llm_base_url (with its /v1), and that OpenAI's chat completions are spoken there"
+        return self._faults.error(LLMUnparsable, f"unreadable: {found}", step)
+
+    def _read_line(self, line: bytes) -> Iterator[str]:
+        """Read one line of a stream of server-sent events; an empty one ends an event."""
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            self._data += value + b"\n"
+        elif not line and self._data:
+            data, self._data = bytes(self._data).strip(), bytearray()
+            if data == b"[DONE]":
+                self.done = True
+            elif not self.done:
+                yield from self._read_chunk(self._parse(data))
+
+    def _parse(self, data: bytes) -> dict[str, Any]:
+        try:
+            found = json.loads(data.decode())
+        except (ValueError, RecursionError) as error:
+            raise self._unreadable(f"broken JSON ({error})") from error
+        if not isinstance(found, dict):
+            raise self._unreadable(f"JSON of type {type(found).__name__}")
+        if found.get("error") or "error" in (found.get("object"), found.get("type")):
+            raise self._faults.from_object(data)
+        return found
+
+    def _read_chunk(self, found: dict[str, Any]) -> Iterator[str]:
+        """Read a chunk of a stream, whose text is in `delta`, or a whole answer, whose text is in `message`."""
+        self._read_usage(found.get("usage"))
+        self._n_chunks += "choices" in found
+        choices = self._expect(found.get("choices"), list, "choices")
+        choice = self._expect(choices[0] if choices else None, dict, "choices[0]")
+        message = self._expect(choice.get("delta") or choice.get("message"), dict, "delta or message")
+        if message.get("tool_calls") or message.get("function_call"):
+            raise self._unreadable("a call of a tool, though none was offered")
+        yield from self._show(self._join(message.get("content")))
+        reason = self._expect(choice.get("finish_reason"), str, "finish_reason")
+        if reason == "content_filter":
+            raise self._faults.error(LLMRejected, "finish_reason content_filter", "put the question in other words")
+        self.finish = reason or self.finish
+
+    def _expect(self, value: Any, kind: type[Any], name: str) -> Any:
+        """Return `value` if it is of that type, and an empty one for null."""
+        if value is not None and not isinstance(value, kind):
+            raise self._unreadable(f"{name} of type {type(value).__name__}")
+        return value or kind()
+
+    def _read_usage(self, usage: Any) -> None:
+        if isinstance(usage, dict):
+            counts = (usage.get("prompt_tokens"), usage.get("completion_tokens"))
+            if all(type(n) is int and 0 <= n < 1_000_000_000 for n in counts):
+                self.usage = cast("tuple[int, int]", counts)
+
+    def _join(self, content: Any) -> str:
+        """Return content as text: a string, null, or a list of parts, of which those of type text count."""
+        if not isinstance(content, list):
+            return cast("str", self._expect(content, str, "content"))
+        parts = [self._expect(part, dict, "a part of content") for part in content]
+        return "".join(self._expect(part.get("text"), str, "text") for part in parts if part.get("type") == "text")
+
+    def _show(self, text: str) -> Iterator[str]:
+        self._n_chars += len(text)
+        if self._n_chars > TEXT_LIMIT:
+            raise self._unreadable(f"more than {TEXT_LIMIT:,} characters")
+        text = self._drop_thoughts(drop_controls(text))
+        if text:
+            self.shown.append(text)
+            yield text
+
+    def _drop_thoughts(self, text: str) -> str:
+        """Return what may be shown of the next text: no blank space and no <think> block at the beginning."""
+        self._held += text
+        while self._stage != "text":
+            if self._stage == "think":
+                _, closed, rest = self._held.partition("</think>")
+                self._held = rest if closed else self._held[-len("</think>") :]
+                if not closed:
+                    return ""
+            self._stage, self._held = "start", self._held.lstrip()
+            if "<think>".startswith(self._held):
+                return ""
+            self._stage = "think" if self._held.startswith("<think>") else "text"
+        shown, self._held = self._held, ""
+        return shown
+
+
+@dataclass(eq=False)
+class RetryError(Exception):
+    """A request failed before its answer began, in a way that another one may mend."""
+
+    error: LLMError
+    wait_s: float = 0.0
+    """Wait that the endpoint asks for."""
+    drop: str = ""
+    """Field to leave out of the next request, which then need not wait."""
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Makes the errors of one endpoint; whatever it echoes, no message shows its key."""
+
+    name: str
+    """The endpoint's address, as a message may show it."""
+    secrets: frozenset[str] = frozenset()
+    """What no message may show; none is empty."""
+
+    def error(self, kind: type[LLMError], found: str, step: str) -> LLMError:
+        """Make an error that names the endpoint, what was found (shortened) and what to do."""
+        found = " ".join("".join(each for each in found if each.isprintable() or each.isspace()).split())
+        for secret in self.secrets:
+            found = found.replace(secret, "***")
+        found = found if len(found) <= _FOUND_LIMIT else f"{found[: _FOUND_LIMIT - 1]}…"
+        return kind(f"no answer from the LLM at {self.name}: {found}; {step}")
+
+    def too_late(self) -> LLMError:
+        """Make the error for a deadline that has passed."""
+        return self.error(LLMTimeout, "the deadline has passed", "raise llm_timeout_s, or take a faster model")
+
+    def from_status(self, status: int, headers: Mapping[str, str], body: bytes) -> LLMError | RetryError:
+        """Make the error for a response of any status but success."""
+        message, words = _read_error(body)
+        found = f"status {status}, {message}" if message else f"status {status}"
+        if status == 429 or status >= 500:
+            asked = headers.get("retry-after", "")
+            error = self.error(LLMUnavailable, f"Retry-After {asked}, {found}" if asked else found, "try again later")
+            return RetryError(error, wait_s=_read_wait(asked))
+        if status < 400:
+            found = f"status {status}, a redirect to {headers.get('location')}, which is not followed"
+            return self.error(LLMRejected, found, "set llm_base_url to the address that answers")
+        error = self.error(LLMRejected, found, _NEXT_STEPS.get(status, "check llm_model and max_tokens_field"))
+        is_malformed = status in {400, 422}
+        if is_malformed and "stream_options" in message:
+            return RetryError(error, drop="stream_options")
+        error.too_long = status == 413 or (is_malformed and _TOO_LONG.search(f"{message} {words}") is not None)
+        return error
+
+    def from_object(self, raw: bytes) -> LLMError:
+        """Make the error for an error object that came with status 200."""
+        message, words = _read_error(raw)
+        is_too_long = _TOO_LONG.search(f"{message} {words}") is not None
+        kind: type[LLMError] = LLMRejected if is_too_long or _REFUSAL.search(words) else LLMUnparsable
+        if _SERVER_FAULT.search(words):
+            kind = LLMUnavailable
+        error = self.error(kind, f"an error instead of an answer: {words} {message}", "see the endpoint's log")
+        error.too_long = is_too_long and kind is LLMRejected
+        return error
+
+    def from_connection(self, error: Exception) -> LLMError | RetryError:
+        """Translate what ended a request before its answer; only a broken connection is worth another try."""
+        import httpx2
+
+        *_, root = _causes(error)
+        if isinstance(error.__cause__, httpx2.RemoteProtocolError) and type(root).__module__.startswith("h11"):
+            return self.error(LLMUnparsable, f"it does not speak HTTP: {root}", "check llm_base_url")
+        made = self.error(LLMUnavailable, _reason(error), "check that it runs, and llm_base_url")
+        broken = (httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError)
+        return RetryError(made) if isinstance(error.__cause__, broken) else made
+
+    def without_key(self, error: BaseException | None) -> BaseException | None:
+        """Return an error that is fit to be shown as a cause, None in place of one that shows the key."""
+        if error is None:
+            return None
+        shown = "".join([*traceback.format_exception(error), *map(repr, _causes(error))])
+        return None if any(secret in shown for secret in self.secrets) else error
+
+
+def drop_controls(text: str) -> str:
+    """Drop control characters but newline and tab, and lone surrogates, which no JSON encoder takes."""
+    return _UNWANTED.sub("", text)
+
+
+def _reason(error: Exception) -> str:
+    """Return what the deepest cause says; the system's words where asyncio names only the call that failed."""
+    *_, root = _causes(error)
+    if (type(root) is OSError or isinstance(root, ConnectionError | TimeoutError)) and root.errno:
+        return os.strerror(root.errno)
+    return str(root) or type(root).__name__
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Iterate an error and what led to it, the deepest last; of several at once, the first."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        # The transport raises "from None" on its way, so the context counts as well.
+        cause = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause.__cause__ or cause.__context__
+
+
+def _read_error(raw: bytes) -> tuple[str, str]:
+    """Return the message and the machine's words (code, type) of an error body of any shape; no message from HTML."""
+    text = raw.decode(errors="replace").strip()
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return ("" if text.startswith("<") else text), ""
+    error = (found.get("error") or found) if isinstance(found, dict) else found
+    if not isinstance(error, dict):
+        return (error if isinstance(error, str) else text), ""
+    words = " ".join(str(error[name]) for name in ("code", "type") if isinstance(error.get(name), str | int))
+    message = error.get("message")
+    return (message if isinstance(message, str) else text), words
+
+
+def _read_wait(asked: str) -> float:
+    """Return the seconds that a Retry-After header asks for (RFC 9110, section 10.2.3), 0 if it cannot be read."""
+    with contextlib.suppress(ValueError):
+        return float(asked)
+    with contextlib.suppress(ValueError):
+        return parsedate_to_datetime(asked).timestamp() - time.time()
+    return 0.0
