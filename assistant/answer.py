@@ -17,8 +17,8 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequen
 from pathlib import Path
 from typing import Any, Protocol, Self, cast
 
+from assistant import abstain, retrieve
 from assistant import ingest as _ingest
-from assistant import retrieve
 from assistant.cite import Gate
 from assistant.clean import clean
 from assistant.config import Config, default_library
@@ -37,8 +37,6 @@ REQUESTS = 3
 """Most requests to the endpoint for one question."""
 QUESTION_CHARS, TURN_CHARS, TURNS = 8_000, 20_000, 200
 """Longest question, longest turn of a history (cut), most turns read (the last ones)."""
-NO_MATCH, WEAK_MATCH = 0.30, 0.36
-"""Best scores below which nothing is answered. .36 refuses 95 % of off-topic claims and 3 % of good questions."""
 CLOSEST = 3
 """Papers offered with an abstention."""
 RELOAD_S = 1.0
@@ -329,7 +327,7 @@ class Assistant:
         store = self._open_store()
         templates = load_templates(self.config.prompts)
         draft = _Draft(question, hits, begun, time.monotonic())
-        reason = _nothing_fits(hits)
+        reason = self._why_not(question, hits)
         if reason is None:
             build = functools.partial(
                 build_prompt, question, hits, templates, searched=hits.searched, history=history,
@@ -357,6 +355,17 @@ class Assistant:
             digest=Digest(self._library_digest(store), self.config.digest, templates.digest),
             library=self.library,
         )
+
+    def _why_not(self, question: str, hits: Hits) -> Reason | None:
+        """Return why nothing can be answered from these hits, or None.
+
+        Whether a detail is in the abstracts is left to the model where there is one; it declines in the agreed form.
+        """
+        if not hits:
+            return cast("Reason", (hits.reason or "no_match").split(":")[0])
+        signals = abstain.read_signals(question, hits, self._open_index().generation.lexicon.idf)
+        reason = abstain.load_refusal().reason(signals)
+        return None if reason == "not_in_sources" and self.config.llm_model else reason
 
     def _speak(
         self, shorter: Callable[[], Prompt], extractive: Extractive, deadline: float, draft: _Draft
@@ -465,14 +474,6 @@ def ask(
     """Answer one question from the default library; for several, keep an `Assistant` open."""
     with Assistant(config) as assistant:
         return assistant.ask(question, history=history, k=k, where=where)
-
-
-def _nothing_fits(hits: Hits) -> Reason | None:
-    if not hits:
-        return cast("Reason", (hits.reason or "no_match").split(":")[0])
-    if hits[0].score < NO_MATCH:
-        return "no_match"
-    return "weak_match" if hits[0].score < WEAK_MATCH else None
 
 
 def _abstention(reason: Reason, hits: Hits) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from assistant import abstain
 from assistant.config import Config
 from assistant.embed import open_encoder
 from assistant.errors import AssistantError, ConfigError, CorpusError
@@ -82,12 +83,25 @@ def compare(*, a: str, b: str, measure: str, systems: tuple[str, str], as_json: 
         try:
             values.append({query: float(each[system][measure]) for query, each in result["per_query"].items()})
         except KeyError as error:
-            raise ConfigError(f"{file} holds no {error} for {system!r}; choose another --measure or --systems") from error
+            raise ConfigError(
+                f"{file} holds no {error} for {system!r}; choose another --measure or --systems"
+            ) from error
     if not values[0].keys() & values[1].keys():
         raise ConfigError(f"{a} and {b} share no query; give two results on the same questions")
     found = measures.compare(*values)
     if as_json:
-        print(json.dumps({"measure": measure, "difference": found.difference.as_dict(), "p": found.p, "wins": found.wins, "losses": found.losses, "ties": found.ties}))
+        print(
+            json.dumps(
+                {
+                    "measure": measure,
+                    "difference": found.difference.as_dict(),
+                    "p": found.p,
+                    "wins": found.wins,
+                    "losses": found.losses,
+                    "ties": found.ties,
+                }
+            )
+        )
         return
     d = found.difference
     print(f"{measure}: B - A = {d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}] over {d.n} queries, p = {found.p:.4f}")
@@ -95,6 +109,32 @@ def compare(*, a: str, b: str, measure: str, systems: tuple[str, str], as_json: 
     for query in sorted(values[0].keys() & values[1].keys(), key=lambda q: values[1][q] - values[0][q])[:5]:
         if values[1][query] < values[0][query]:
             print(f"  worst: {query}  {values[0][query]:.3f} -> {values[1][query]:.3f}")
+
+
+@cli.command()
+@click.option("--questions", required=True, metavar="FILE", help="Question file with answerable and unanswerable ones.")
+@click.option("--papers", multiple=True, required=True, metavar="SOURCE", help="What the questions are about.")
+@click.option("--off-topic", metavar="FILE", help="JSON lines of {text}, from another field.")
+@click.option("--out", metavar="FILE", default=str(abstain.MODEL), help="Where the fitted decision goes.")
+def fit(*, questions: str, papers: tuple[str, ...], off_topic: str | None, out: str) -> None:
+    """Fit the refusal to questions with and without an answer, and print its operating curve."""
+    from eval.fit import examples
+    from eval.fit import fit as fit_refusal
+
+    encoder = open_encoder(Config())
+    asked = data.read_questions(Path(questions))
+    store = open_papers(papers, encoder)
+    claims = data.read_texts(Path(off_topic))[:300] if off_topic else []
+    found = examples(store, Index.open(store), encoder, asked, data.judge(asked, store.papers()), claims)
+    result = fit_refusal(found)
+    Path(out).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print("share refused, by cross-validation")
+    print(f"{'threshold':>10}{'answerable':>12}{'unanswerable':>14}{'without':>10}{'off topic':>11}")
+    for row in result["curve"]:
+        mark = "  <- used" if row["threshold"] == round(result["threshold"], 3) else ""
+        print(
+            f"{row['threshold']:10}{row['answerable']:12}{row['unanswerable']:14}{row['without']:10}{row['off_topic']:11}{mark}"
+        )
 
 
 def _read_result(file: str) -> dict[str, Any]:

@@ -64,7 +64,9 @@ def read_questions(path: Path) -> list[Question]:
                 )
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise CorpusError(f"{where} is no question ({type(error).__name__}: {error}); see eval/README.md") from error
+            raise CorpusError(
+                f"{where} is no question ({type(error).__name__}: {error}); see eval/README.md"
+            ) from error
     return _unique(questions, path)
 
 
@@ -115,7 +117,9 @@ def read_collection(folder: Path, qrels_file: Path | None = None) -> Collection:
         if isinstance(item, Rejected):
             raise CorpusError(f"{corpus}, {item.where}: {item.reason}; mend the line")
         if item.own_id is None or item.own_id in documents:
-            raise CorpusError(f"{corpus}, {item.where}: the _id {item.own_id!r} is missing or occurs twice; mend the line")
+            raise CorpusError(
+                f"{corpus}, {item.where}: the _id {item.own_id!r} is missing or occurs twice; mend the line"
+            )
         documents[item.own_id] = item
     if not documents:
         raise CorpusError(f"{corpus} is empty; give a corpus with documents")
@@ -179,6 +183,11 @@ def write_run(path: Path, run: Run, tag: str) -> None:
                 out.write(f"{query} Q0 {document} {rank} {score:.6f} {tag}\n")
 
 
+def read_texts(path: Path) -> list[str]:
+    """Read the `text` of each JSON line."""
+    return [str(raw.get("text", "")) for _, raw in _json_lines(path)]
+
+
 def digest(path: Path) -> str:
     """Return the first 16 hex digits of a file's sha256."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
@@ -214,7 +223,9 @@ def _unique(questions: list[Question], path: Path) -> list[Question]:
     seen: dict[str, str] = {}
     for question in questions:
         if question.id in seen:
-            raise CorpusError(f"{question.where}: the id {question.id!r} occurred before, in {seen[question.id]}; mend the line")
+            raise CorpusError(
+                f"{question.where}: the id {question.id!r} occurred before, in {seen[question.id]}; mend the line"
+            )
         seen[question.id] = question.where
     if not questions:
         raise CorpusError(f"{path} holds no questions; give a file with lines")

@@ -35,7 +35,9 @@ def open_papers(sources: Sequence[str], encoder: Encoder) -> Store:
 
 def open_collection(collection: Collection, encoder: Encoder) -> Store:
     """Return a library of a collection's documents as they are: nothing is merged, the ids are the collection's own."""
-    content = hashlib.sha256("\0".join(f"{i}\0{d.title}\0{d.abstract}" for i, d in collection.documents.items()).encode())
+    content = hashlib.sha256(
+        "\0".join(f"{i}\0{d.title}\0{d.abstract}" for i, d in collection.documents.items()).encode()
+    )
     folder = _folder(["collection", identity(encoder), content.hexdigest()])
     if not folder.exists():
         documents = list(collection.documents.items())

@@ -70,16 +70,22 @@ def evaluate(qrels: Qrels, kinds: Mapping[str, str], runs: Mapping[str, Run]) ->
     values = {name: score_run(qrels, run) for name, run in runs.items()}
     groups: dict[str, list[str]] = {"all": list(qrels)}
     for query in qrels:
-        groups.setdefault(kinds[query], []).append(query)
+        if kinds[query] != "all":
+            groups.setdefault(kinds[query], []).append(query)
 
     def table(queries: list[str]) -> dict[str, Any]:
         mean: Callable[[PerQuery], Any] = lambda by_query: estimate([by_query[q] for q in queries]).as_dict()  # noqa: E731
-        return {name: {measure: mean(by_query) for measure, by_query in found.items()} for name, found in values.items()}
+        return {
+            name: {measure: mean(by_query) for measure, by_query in found.items()} for name, found in values.items()
+        }
 
     return {
-        "systems": {group: table(queries) for group, queries in groups.items() if group == "all" or len(groups) > 2},
+        "systems": {group: table(queries) for group, queries in groups.items()},
         "per_query": {
-            query: {"kind": kinds[query], **{name: {m: found[m][query] for m in found} for name, found in values.items()}}
+            query: {
+                "kind": kinds[query],
+                **{name: {m: found[m][query] for m in found} for name, found in values.items()},
+            }
             for query in qrels
         },
     }

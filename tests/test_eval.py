@@ -1,0 +1,125 @@
+"""The evaluation through its own command line, on collections that the tests make."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import make_records, write_jsonl
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "eval", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env={**os.environ, **env})
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A collection in BEIR's layout: 12 documents, two of them the same, and three queries, one without judgements."""
+    folder = tmp_path_factory.mktemp("bench")
+    documents = [{"_id": f"d{i}", "title": r["title"], "text": r["abstract"]} for i, r in enumerate(make_records(11))]
+    documents.append({**documents[3], "_id": "twin"})
+    with gzip.open(folder / "corpus.jsonl.gz", "wt", encoding="utf-8") as out:
+        out.writelines(json.dumps(document) + "\n" for document in documents)
+    queries = [("q1", "method m3 on set s3"), ("q2", "robots with device d18"), ("q3", "not judged")]
+    write_jsonl(folder / "queries.jsonl", [{"_id": name, "text": text} for name, text in queries])
+    (folder / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td3\t1\nq1\ttwin\t1\nq2\td6\t2\n")
+    return folder
+
+
+def test_a_collection_is_scored_without_merging_and_unjudged_queries_are_counted(bench: Path, tmp_path: Path) -> None:
+    result = json.loads(run("retrieval", "--bench", bench, "--write-run", tmp_path / "own.run", "--json").stdout)
+    assert result["skipped"] == 1
+    assert set(result["systems"]["all"]) == {"hybrid", "bm25", "dense", "rrf"}
+    hybrid = result["systems"]["all"]["hybrid"]
+    assert hybrid["nDCG@10"]["mean"] == 1.0 and hybrid["nDCG@10"]["n"] == 2
+    lines = [line.split() for line in (tmp_path / "own.run").read_text().splitlines()]
+    assert {line[2] for line in lines if line[0] == "q1"} >= {"d3", "twin"}
+    assert all(len(line) == 6 and line[1] == "Q0" for line in lines)
+
+
+def test_the_same_run_gives_the_same_numbers_whatever_the_hash_seed(bench: Path) -> None:
+    one, two = (run("retrieval", "--bench", bench, "--json", PYTHONHASHSEED=seed).stdout for seed in ("1", "2"))
+    assert one == two
+
+
+def test_a_peers_run_is_scored_and_compared_by_the_same_commands(bench: Path, tmp_path: Path) -> None:
+    peer, out = tmp_path / "peer.run", tmp_path / "result.json"
+    peer.write_text("q1 Q0 d9 1 3.0 peer\nq1 Q0 d3 2 2.0 peer\n")
+    assert run("retrieval", "--bench", bench, "--run", peer, "--out", out).returncode == 0
+    values = json.loads(out.read_text())["systems"]["all"]["peer"]
+    assert values["MRR@10"]["mean"] == pytest.approx(0.25)
+    done = run("compare", out, out, "--systems", "peer", "hybrid", "--measure", "MRR@10", "--json")
+    found = json.loads(done.stdout)
+    assert found["difference"]["mean"] == pytest.approx(0.75) and (found["wins"], found["losses"]) == (2, 0)
+    assert 0 < found["p"] <= 1
+
+
+def test_trec_qrels_serve_as_well(bench: Path, tmp_path: Path) -> None:
+    qrels = tmp_path / "trec.qrels"
+    qrels.write_text("q3 0 d1 1\nq1 0 d3 0\n")
+    result = json.loads(run("retrieval", "--bench", bench, "--qrels", qrels, "--json").stdout)
+    assert result["skipped"] == 1 and set(result["per_query"]) == {"q1", "q3"}
+
+
+def test_questions_are_scored_by_kind_with_their_history(tmp_path: Path) -> None:
+    papers = write_jsonl(tmp_path / "papers.jsonl", make_records(12))
+    title = make_records(12)[7]["title"]
+    gold = [{"title": title, "grade": 2}]
+    questions = [
+        {"id": "a", "kind": "fact", "question": "What does m7 reach on set s7?", "gold": gold},
+        {"id": "b", "kind": "followup", "question": "And what device?", "gold": gold, "history": [{"role": "user", "content": "What does m7 reach on set s7?"}]},
+        {"id": "c", "kind": "unanswerable", "question": "Who?", "gold": [], "answerable": False},
+    ]  # fmt: skip
+    file = write_jsonl(tmp_path / "questions.jsonl", questions)
+    result = json.loads(run("retrieval", "--questions", file, "--papers", papers, "--json").stdout)
+    assert set(result["systems"]) == {"all", "fact", "followup"} and result["skipped"] == 1
+    assert result["per_query"]["b"]["hybrid"]["Success@1"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("qrels.tsv", "query-id\tcorpus-id\tscore\nq1\td3\n", "qrels.tsv, line 2"),
+        ("qrels.tsv", "q1 0 d3 1\nq1 d4 1\n", "qrels.tsv, line 2.*4 columns"),
+        ("qrels.tsv", "q1 0 d3 high\n", "qrels.tsv, line 1"),
+        ("qrels.tsv", "", "no judgements"),
+        ("qrels.tsv", "other 0 d3 1\n", "no query of"),
+        ("queries.jsonl", '{"_id": "q1", "text": "x"}\n{"_id": "q1", "text": "y"}\n', "line 2.*'q1' occurred before"),
+        ("queries.jsonl", '{"_id": "q1"}\n', "line 1 has no _id or no text"),
+        ("queries.jsonl", "{oops\n", "line 1: invalid JSON"),
+        ("corpus.jsonl", "", "corpus.jsonl is empty"),
+        ("corpus.jsonl", '{"_id": "d1", "title": "t"}\n', "line 1: no abstract"),
+    ],
+)
+def test_bad_files_are_refused_by_name_and_line(
+    bench: Path, tmp_path: Path, file: str, content: str, message: str
+) -> None:
+    import re
+
+    for name in ("corpus.jsonl.gz", "queries.jsonl", "qrels.tsv"):
+        (tmp_path / name).write_bytes((bench / name).read_bytes())
+    (tmp_path / file).write_text(content)
+    done = run("retrieval", "--bench", tmp_path)
+    assert done.returncode == 3 and re.search(message, done.stderr), done.stderr
+
+
+def test_a_gold_title_that_the_library_lacks_is_named(tmp_path: Path) -> None:
+    papers = write_jsonl(tmp_path / "papers.jsonl", make_records(3))
+    question = {"id": "a", "question": "q", "gold": [{"title": "Nobody wrote this", "grade": 2}]}
+    done = run("retrieval", "--questions", write_jsonl(tmp_path / "q.jsonl", [question]), "--papers", papers)
+    assert done.returncode == 3 and "line 1: the gold title 'Nobody wrote this' of question a" in done.stderr
+
+
+def test_nothing_to_measure_is_wrong_usage() -> None:
+    assert run("retrieval").returncode == 2
+    assert run("retrieval", "--benhc", "x").returncode == 2
