@@ -16,8 +16,8 @@ test: .venv/test.stamp
 check: lint test
 
 lint: .venv/check.stamp
-	$(BIN)/ruff format --check assistant tests
-	$(BIN)/ruff check assistant tests
+	$(BIN)/ruff format --check assistant eval tests
+	$(BIN)/ruff check assistant eval tests
 	$(BIN)/mypy
 
 # The shipped vectors of the sample library, made anew from its papers.

@@ -1,2 +1,4 @@
-"""The evaluation: repeatable, offline, without a judge model. `python -m eval --help`; it imports `assistant`, never the
-other way round."""
+"""The evaluation: repeatable, offline, without a judge model; see `python -m eval --help`.
+
+It imports `assistant`, never the other way round.
+"""

@@ -37,7 +37,7 @@ def cli() -> None:
 @click.option("--write-run", metavar="FILE", help="Write the product's run in TREC's form.")
 @click.option("--out", metavar="FILE", help="Keep the result as JSON.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
-def retrieval(  # noqa: PLR0913 - click passes each option by name
+def retrieval(
     *, bench: str | None, qrels: str | None, questions: str | None, papers: tuple[str, ...], runs: tuple[str, ...],
     write_run: str | None, out: str | None, as_json: bool,
 ) -> None:  # fmt: skip

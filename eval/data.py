@@ -117,9 +117,7 @@ def read_collection(folder: Path, qrels_file: Path | None = None) -> Collection:
         if isinstance(item, Rejected):
             raise CorpusError(f"{corpus}, {item.where}: {item.reason}; mend the line")
         if item.own_id is None or item.own_id in documents:
-            raise CorpusError(
-                f"{corpus}, {item.where}: the _id {item.own_id!r} is missing or occurs twice; mend the line"
-            )
+            raise CorpusError(f"{corpus}, {item.where}: the _id {item.own_id!r} is missing or occurs twice; mend it")
         documents[item.own_id] = item
     if not documents:
         raise CorpusError(f"{corpus} is empty; give a corpus with documents")
@@ -170,7 +168,7 @@ def read_run(path: Path) -> Run:
             run.setdefault(query, {})[document] = float(score)
         except ValueError as error:
             raise CorpusError(
-                f"{path}, line {number}: {line[:80]!r} is not six columns (query Q0 document rank score tag); mend the line"
+                f"{path}, line {number}: {line[:80]!r} is not six columns (query Q0 document rank score tag); mend it"
             ) from error
     return run
 
@@ -224,7 +222,7 @@ def _unique(questions: list[Question], path: Path) -> list[Question]:
     for question in questions:
         if question.id in seen:
             raise CorpusError(
-                f"{question.where}: the id {question.id!r} occurred before, in {seen[question.id]}; mend the line"
+                f"{question.where}: the id {question.id!r} occurred before, in {seen[question.id]}; mend it"
             )
         seen[question.id] = question.where
     if not questions:

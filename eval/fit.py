@@ -1,8 +1,9 @@
 """Fit the refusal: when is it better to say that the library does not hold the answer?
 
-Examples: the answerable questions; the unanswerable ones; claims from another field; and each answerable question that is
-about one paper asked again of the library without that paper. The model is a logistic regression over the few signals of
-`assistant.abstain`; what it would do is estimated by repeated 10-fold cross-validation, never on what it was fitted to.
+Examples: the answerable questions; the unanswerable ones; claims from another field; and each answerable question that
+is about one paper asked again of the library without that paper. The model is a logistic regression over the few
+signals of `assistant.abstain`; what it would do is estimated by repeated 10-fold cross-validation, never on what it was
+fitted to.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from assistant.followup import searched_text
 from assistant.index import Index
 from assistant.retrieve import search
 from assistant.store import Store
-from assistant.types import Hits
 from eval.data import Qrels, Question
 
 FALSE_REFUSALS = 0.08
@@ -32,7 +32,7 @@ SHARES = {"unanswerable": 60.0, "without": 40.0, "off_topic": 40.0}
 REPEATS, FOLDS = 20, 10
 
 
-def examples(
+def examples(  # noqa: PLR0913, PLR0917 - what a library is made of
     store: Store, index: Index, encoder: Encoder, questions: Sequence[Question], qrels: Qrels, off_topic: Sequence[str]
 ) -> list[tuple[str, Signals]]:
     """Return the signals of every example with its group: answerable, unanswerable, without, off_topic."""
@@ -47,7 +47,7 @@ def examples(
             rest = tuple(hit for hit in hits if hit.paper.id not in gold)
             found.append(("without", read_signals(each.question, dataclasses.replace(hits, hits=rest), idf)))
     for claim in tqdm(off_topic, desc="measuring", unit=" claims"):
-        hits: Hits = search(store, index, encoder, claim, k=5)
+        hits = search(store, index, encoder, claim, k=5)
         found.append(("off_topic", read_signals(claim, hits, idf)))
     return found
 

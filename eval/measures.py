@@ -80,7 +80,7 @@ class Comparison:
 def compare(a: Mapping[str, float], b: Mapping[str, float]) -> Comparison:
     """Test by paired randomisation whether B differs from A (Smucker, Allan and Carterette, CIKM 2007, section 3.1).
 
-    p = share of random sign flips of the differences whose mean is at least as far from 0, with one added to both counts.
+    p = share of random sign flips of the differences whose mean is at least as far from 0, one added to both counts.
     """
     shared = sorted(a.keys() & b.keys())
     differences = np.array([b[query] - a[query] for query in shared])

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from assistant.followup import searched_text
 from assistant.embed import Encoder
+from assistant.followup import searched_text
 from assistant.index import Index
 from assistant.retrieve import Dense, Lexical, Query, Ranking, search
 from assistant.store import Store

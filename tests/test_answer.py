@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from assistant import Answer, Assistant, Config, ConfigError, StoreError, ask
-from assistant.followup import searched_text
 from assistant.clean import clean, repair_latex
+from assistant.followup import searched_text
 from assistant.papers import normalised_title
 
 QUESTION = "What does VOLO reach on ImageNet?"

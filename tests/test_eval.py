@@ -75,9 +75,10 @@ def test_questions_are_scored_by_kind_with_their_history(tmp_path: Path) -> None
     papers = write_jsonl(tmp_path / "papers.jsonl", make_records(12))
     title = make_records(12)[7]["title"]
     gold = [{"title": title, "grade": 2}]
+    turns = [{"role": "user", "content": "What does m7 reach on set s7?"}]
     questions = [
         {"id": "a", "kind": "fact", "question": "What does m7 reach on set s7?", "gold": gold},
-        {"id": "b", "kind": "followup", "question": "And what device?", "gold": gold, "history": [{"role": "user", "content": "What does m7 reach on set s7?"}]},
+        {"id": "b", "kind": "followup", "question": "And what device?", "gold": gold, "history": turns},
         {"id": "c", "kind": "unanswerable", "question": "Who?", "gold": [], "answerable": False},
     ]  # fmt: skip
     file = write_jsonl(tmp_path / "questions.jsonl", questions)
