@@ -8,6 +8,7 @@ is `stream` read to its end.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -61,11 +62,23 @@ class Answerer(Protocol):
         """Yield pieces of text with markers `[n]`."""
 
 
+class _Call:
+    """The endpoint's call of one question, once there is one, where whoever wants to stop it can reach it."""
+
+    def __init__(self) -> None:
+        self.stream: LLMStream | None = None
+
+    def close(self) -> None:
+        if self.stream is not None:
+            self.stream.close()
+
+
 class AnswerStream(Iterator[str]):
     """Pieces of an answer's text, each final; then `answer`. `"".join(pieces) == answer.text`."""
 
-    def __init__(self, pieces: Generator[str, None, Answer]) -> None:
-        self._pieces = pieces
+    def __init__(self, answer: Callable[[_Call], Generator[str, None, Answer]]) -> None:
+        self._call = _Call()
+        self._pieces = answer(self._call)
         self._answer: Answer | None = None
 
     def __next__(self) -> str:
@@ -86,8 +99,10 @@ class AnswerStream(Iterator[str]):
         return self._answer
 
     def close(self) -> None:
-        """Stop: the endpoint's call ends too."""
-        self._pieces.close()
+        """Stop, from any thread: the endpoint's call ends too."""
+        self._call.close()
+        with contextlib.suppress(ValueError):  # Another thread waits for a piece; closing the call lets it go on.
+            self._pieces.close()
 
 
 class AsyncAnswerStream(AsyncIterator[str]):
@@ -304,7 +319,8 @@ class Assistant:
     ) -> AnswerStream:
         """Answer in final pieces: iterate, then read `.answer`."""
         asked, turns = _question(question), _history(history)
-        return AnswerStream(self._answer(asked, turns, self.config.k if k is None else k, where))
+        number = self.config.k if k is None else k
+        return AnswerStream(lambda call: self._answer(asked, turns, number, where, call))
 
     async def aask(
         self, question: str, *, history: Sequence[Turn] = (), k: int | None = None, where: Sequence[str] = ()
@@ -319,7 +335,7 @@ class Assistant:
         return AsyncAnswerStream(self.stream(question, history=history, k=k, where=where))
 
     def _answer(
-        self, question: str, history: Sequence[Turn], k: int, where: Sequence[str]
+        self, question: str, history: Sequence[Turn], k: int, where: Sequence[str], call: _Call
     ) -> Generator[str, None, Answer]:
         begun = time.monotonic()
         deadline = begun + self.config.llm_timeout_s
@@ -338,7 +354,7 @@ class Assistant:
             extractive = Extractive(store, self._open_encoder())
             if self.config.llm_model:
                 shorter = functools.partial(build, budget=prompt.evidence_tokens // 2)
-                yield from self._speak(shorter, extractive, deadline, draft)
+                yield from self._speak(shorter, extractive, deadline, draft, call)
             else:
                 yield from _let_out(draft.gate, extractive.stream(prompt))
             if not draft.gate.citations:
@@ -368,29 +384,28 @@ class Assistant:
         return None if reason == "not_in_sources" and self.config.llm_model else reason
 
     def _speak(
-        self, shorter: Callable[[], Prompt], extractive: Extractive, deadline: float, draft: _Draft
+        self, shorter: Callable[[], Prompt], extractive: Extractive, deadline: float, draft: _Draft, call: _Call
     ) -> Iterator[str]:
         """Let the LLM answer; when the endpoint fails, say so and go on extractively under the same numbers.
 
         A prompt too long for the model is cut to what `shorter` makes of it, once.
         """
         draft.answerer = "llm"
-        stream: LLMStream | None = None
-        requests = 0
+        spent = 0
         try:
             try:
-                stream = self._open_llm().stream(draft.prompt.messages, deadline=deadline)
-                yield from _let_out(draft.gate, stream)
+                call.stream = self._open_llm().stream(draft.prompt.messages, deadline=deadline)
+                yield from _let_out(draft.gate, call.stream)
             except LLMError as error:
                 if not error.too_long or draft.gate.started or error.requests >= REQUESTS:
                     raise
-                requests = error.requests
+                spent = error.requests
                 draft.open(shorter())
-                stream = self._open_llm().stream(
-                    draft.prompt.messages, deadline=deadline, max_requests=REQUESTS - requests
+                call.stream = self._open_llm().stream(
+                    draft.prompt.messages, deadline=deadline, max_requests=REQUESTS - spent
                 )
-                yield from _let_out(draft.gate, stream)
-            draft.complete = stream.complete
+                yield from _let_out(draft.gate, call.stream)
+            draft.complete = call.stream.complete
         except LLMError as error:
             _log.warning("the endpoint gave no answer: %s", error)
             draft.answerer, draft.fallback = "extractive", Fallback(error.kind, str(error))
@@ -402,9 +417,10 @@ class Assistant:
                 draft.open(draft.prompt)
             yield from _let_out(draft.gate, extractive.stream(draft.prompt))
         finally:
-            if stream is not None:
-                draft.usage = dataclasses.replace(stream.usage, llm_calls=stream.usage.llm_calls + requests)
-                stream.close()
+            if call.stream is not None:
+                draft.usage = call.stream.usage
+                draft.usage = dataclasses.replace(draft.usage, llm_calls=draft.usage.llm_calls + spent)
+                call.stream.close()
 
     def _open_llm(self) -> LLM:
         with self._lock:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -268,6 +269,19 @@ def test_a_fault_in_mid_answer_keeps_what_was_shown_and_goes_on_extractively(scr
     assert given_answer.answerer == "extractive" and not given_answer.complete
     assert given_answer.fallback is not None and given_answer.fallback.error == "llm_timeout"
     assert len(given_answer.citations) > 1
+
+
+def test_stopping_from_another_thread_ends_the_endpoints_call(scripted: tuple) -> None:
+    replies, assistant, endpoint = scripted
+    replies.append(answer("VOLO reaches 87.1% [1]. And more.", finish=None, done=False, hang=True))
+    stream = assistant.stream(QUESTION)
+    assert next(stream)
+    waiting = threading.Thread(target=list, args=(stream,))
+    waiting.start()
+    stream.close()
+    waiting.join(1.0)
+    assert not waiting.is_alive()
+    assert endpoint.is_idle(), "the connection is closed"
 
 
 def test_a_prompt_too_long_for_the_model_is_cut_and_tried_once_more() -> None:
