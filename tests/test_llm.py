@@ -406,9 +406,11 @@ def test_the_caller_may_allow_fewer() -> None:
         assert fail(endpoint.url, max_requests=1).requests == len(endpoint.requests) == 1
 
 
-@pytest.mark.parametrize("asked", ["60", "1e400", formatdate(time.time() + 90, usegmt=True)])
+@pytest.mark.parametrize("asked", ["60", "1e400", "a date"])
 def test_a_long_retry_after_is_not_waited_for(asked: str) -> None:
     """Where the wait does not fit, the fault is reported at once."""
+    if asked == "a date":
+        asked = formatdate(time.time() + 90, usegmt=True)
     start = time.monotonic()
     with Endpoint(status(429, headers={"Retry-After": asked})) as endpoint:
         assert fail(endpoint.url, 5.0).requests == 1
