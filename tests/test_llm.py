@@ -200,7 +200,7 @@ FAULTS: dict[str, tuple[type[LLMError], Script]] = {
 def test_a_fault_is_named_in_time_and_ends_the_request(kind: type[LLMError], script: Script) -> None:
     """Each fault raises its own error in time, after at most 3 requests, and every connection is closed."""
     with Endpoint(script) as endpoint:
-        raised = fail(endpoint.url, 0.5 if kind is LLMTimeout else DEADLINE_S)
+        raised = fail(endpoint.url, 1.0 if kind is LLMTimeout else DEADLINE_S)
         assert type(raised) is kind
         assert endpoint.is_idle()
         assert raised.requests == len(endpoint.requests)
