@@ -1,10 +1,11 @@
 # make run    the chat page on http://127.0.0.1:7860, over the built-in sample library
 # make test   the whole suite          make check  format, lint, types and the suite
+# make eval   the shipped questions over the sample library, held to their floors
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 7860
 
-.PHONY: run test check lint sample clean
+.PHONY: run test check lint eval sample clean
 .DELETE_ON_ERROR:
 
 run: .venv/run.stamp
@@ -19,6 +20,11 @@ lint: .venv/check.stamp
 	$(BIN)/ruff format --check assistant eval tests
 	$(BIN)/ruff check assistant eval tests
 	$(BIN)/mypy
+
+# The shipped questions over the sample library, held to their floors.
+eval: .venv/test.stamp
+	$(BIN)/python -m eval retrieval --questions eval/questions/dev.jsonl --papers assistant/data/sample.jsonl --floor eval/floors/retrieval.json
+	$(BIN)/python -m eval answers --questions eval/questions/dev.jsonl --papers assistant/data/sample.jsonl --floor eval/floors/answers.json
 
 # The shipped vectors of the sample library, made anew from its papers.
 sample: .venv/run.stamp

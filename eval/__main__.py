@@ -35,11 +35,12 @@ def cli() -> None:
 @click.option("--papers", multiple=True, metavar="SOURCE", help="What the questions are about; may be repeated.")
 @click.option("--run", "runs", multiple=True, metavar="FILE", help="Score a TREC run too, by the same judgements.")
 @click.option("--write-run", metavar="FILE", help="Write the product's run in TREC's form.")
+@click.option("--floor", metavar="FILE", help="JSON of least and greatest values; exit 1 when one is missed.")
 @click.option("--out", metavar="FILE", help="Keep the result as JSON.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 def retrieval(
     *, bench: str | None, qrels: str | None, questions: str | None, papers: tuple[str, ...], runs: tuple[str, ...],
-    write_run: str | None, out: str | None, as_json: bool,
+    write_run: str | None, floor: str | None, out: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Score search: nDCG@10, recall, MRR and success, by kind, beside BM25, dense and RRF."""
     config = Config()
@@ -67,6 +68,8 @@ def retrieval(
     _finish(result, out, as_json=as_json)
     if not as_json:
         _print_retrieval(result)
+    if floor:
+        _hold(result, Path(floor))
 
 
 @cli.command()
@@ -112,6 +115,52 @@ def compare(*, a: str, b: str, measure: str, systems: tuple[str, str], as_json: 
 
 
 @cli.command()
+@click.option("--questions", required=True, metavar="FILE", help="Question file.")
+@click.option("--papers", multiple=True, required=True, metavar="SOURCE", help="What the questions are about.")
+@click.option("--llm", metavar="URL", help="Endpoint that speaks OpenAI's protocol; default: extractive answers.")
+@click.option("--model", metavar="NAME", help="Model of the endpoint.")
+@click.option("--cache", metavar="DIR", help="Keep what the endpoint says, so that the run can be repeated.")
+@click.option("--floor", metavar="FILE", help="JSON of least and greatest values; exit 1 when one is missed.")
+@click.option("--out", metavar="FILE", help="Keep the result as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+def answers(
+    *, questions: str, papers: tuple[str, ...], llm: str | None, model: str | None, cache: str | None,
+    floor: str | None, out: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Score answers: facts, citations, quotes, figures, refusals and cost, by kind."""
+    from eval.answers import run
+
+    if llm and not model:
+        raise ConfigError(f"--llm {llm} names an endpoint but no model; add --model NAME")
+    asked = data.read_questions(Path(questions))
+    store = open_papers(papers, open_encoder(Config()))
+    settings: dict[str, Any] = {"library": store.folder, "llm_model": model} | ({"llm_base_url": llm} if llm else {})
+    config = Config(**settings)
+    qrels = data.judge(asked, store.papers())
+    stamp = {"library": store.digest(), "encoder": store.encoder, "config": config.digest, "commit": _commit()}
+    about = {"what": "answers", "questions": data.digest(Path(questions)), "model": model}
+    result = {**about, **stamp, **run(config, asked, qrels, Path(cache) if cache else None)}
+    _finish(result, out, as_json=as_json)
+    if not as_json:
+        _print_answers(result)
+    if floor:
+        _hold(result, Path(floor))
+
+
+def _print_answers(result: dict[str, Any]) -> None:
+    from eval.answers import ANSWERED
+
+    print(f"\n{'':14}" + "".join(f"{name[:18]:>19}" for name in ANSWERED) + f"{'calls':>8}{'tokens':>8}")
+    for group, row in result["tables"].items():
+        cells = "".join(f"{row[name]['mean']:19.3f}" if row[name]["n"] else f"{'-':>19}" for name in ANSWERED)
+        print(f"{group:14}{cells}{row['calls']:8.2f}{row['tokens']:8.0f}")
+    found = result["abstention"]
+    print(f"\nabstention: precision {found['precision']:.3f}, recall {found['recall']:.3f}, F1 {found['F1']:.3f}")
+    for name in ("unanswerable refused", "answerable refused"):
+        print(f"{name}: {found[name]['mean']:.3f} [{found[name]['low']:.3f}, {found[name]['high']:.3f}]")
+
+
+@cli.command()
 @click.option("--questions", required=True, metavar="FILE", help="Question file with answerable and unanswerable ones.")
 @click.option("--papers", multiple=True, required=True, metavar="SOURCE", help="What the questions are about.")
 @click.option("--off-topic", metavar="FILE", help="JSON lines of {text}, from another field.")
@@ -144,6 +193,22 @@ def _read_result(file: str) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorpusError(f"cannot read the result {file}: {error}; give a file written with --out") from error
     return result
+
+
+def _hold(result: dict[str, Any], floor: Path) -> None:
+    """Compare a result with recorded floors, `{"fact": {"fact recall": {"least": 0.8}}}`; exit 1 when one is missed."""
+    missed = []
+    for group, measures_ in json.loads(floor.read_text(encoding="utf-8")).items():
+        for name, bounds in measures_.items():
+            row = result["tables"][group] if "tables" in result else result["systems"][group]["hybrid"]
+            value = row[name]["mean"]
+            low, high = bounds.get("least", 0.0), bounds.get("most", 1.0)
+            if not low <= value <= high:
+                missed.append(f"{group}, {name}: {value:.4f} is not within {low} to {high}")
+    for line in missed:
+        print(f"eval: {line}", file=sys.stderr)
+    if missed:
+        sys.exit(1)
 
 
 def _finish(result: dict[str, Any], out: str | None, *, as_json: bool) -> None:
