@@ -124,3 +124,70 @@ def test_a_gold_title_that_the_library_lacks_is_named(tmp_path: Path) -> None:
 def test_nothing_to_measure_is_wrong_usage() -> None:
     assert run("retrieval").returncode == 2
     assert run("retrieval", "--benhc", "x").returncode == 2
+
+
+def test_answers_are_scored_held_to_floors_and_repeatable(tmp_path: Path) -> None:
+    papers = write_jsonl(tmp_path / "papers.jsonl", make_records(12))
+    gold = [{"title": make_records(12)[7]["title"], "grade": 2}]
+    questions = [
+        {
+            "id": "a",
+            "kind": "fact",
+            "question": "What does method m7 reach on set s7?",
+            "gold": gold,
+            "fact_strings": [["57.7"], ["never said"]],
+        },
+        {
+            "id": "b",
+            "kind": "unanswerable",
+            "question": "Who won the football World Cup?",
+            "gold": [],
+            "answerable": False,
+        },
+    ]
+    file = write_jsonl(tmp_path / "questions.jsonl", questions)
+    floor = tmp_path / "floor.json"
+    floor.write_text(json.dumps({"fact": {"fact recall": {"least": 0.5}, "verbatim quotes": {"least": 1.0}}}))
+    done = run("answers", "--questions", file, "--papers", papers, "--floor", floor, "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["per_query"]["a"]["fact recall"] == 0.5
+    assert result["per_query"]["a"]["gold recall"] == 1.0 and result["per_query"]["a"]["citation precision"] == 1.0
+    assert result["abstention"]["recall"] == 1.0
+    floor.write_text(json.dumps({"fact": {"fact recall": {"least": 0.6}}}))
+    missed = run("answers", "--questions", file, "--papers", papers, "--floor", floor)
+    assert missed.returncode == 1 and "fact, fact recall: 0.5000 is not within 0.6" in missed.stderr
+
+
+def test_an_endpoints_replies_are_kept_and_the_run_repeated_without_it(tmp_path: Path) -> None:
+    from endpoint import Endpoint, answer
+
+    papers = write_jsonl(tmp_path / "papers.jsonl", make_records(12))
+    question = {
+        "id": "a",
+        "kind": "fact",
+        "question": "What does method m7 reach on set s7?",
+        "fact_strings": [["57.7"]],
+    }
+    file = write_jsonl(tmp_path / "questions.jsonl", [question])
+    common = [
+        "answers",
+        "--questions",
+        file,
+        "--papers",
+        papers,
+        "--model",
+        "m",
+        "--cache",
+        tmp_path / "kept",
+        "--json",
+    ]
+    with Endpoint(answer("It reaches 57.7 percent [1]. By 99.9 it won [2].")) as endpoint:
+        first = json.loads(run(*common, "--llm", endpoint.url).stdout)
+        url = endpoint.url
+    again = json.loads(run(*common, "--llm", url).stdout)
+    for result in (first, again):
+        del result["per_query"]["a"]["seconds"]
+    assert first == again
+    assert first["per_query"]["a"]["fact recall"] == 1.0 and first["per_query"]["a"]["citation recall"] == 0.5
+    assert first["per_query"]["a"]["figures supported"] == 0.5
