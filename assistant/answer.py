@@ -20,13 +20,13 @@ from typing import Any, Protocol, Self, cast
 
 from assistant import abstain, retrieve
 from assistant import ingest as _ingest
-from assistant.cite import Gate
 from assistant.clean import clean
 from assistant.config import Config, default_library
 from assistant.embed import Encoder, open_encoder
 from assistant.errors import AssistantError, ConfigError, LLMError
 from assistant.extract import Extractive
 from assistant.followup import searched_text
+from assistant.gate import Gate
 from assistant.index import Index
 from assistant.llm import LLM, LLMStream
 from assistant.papers import FORMATS

@@ -1,4 +1,4 @@
-"""`assistant.cite` against hard input: each form of a marker, any text, any way of cutting a stream, within time."""
+"""`assistant.gate` against hard input: each form of a marker, any text, any way of cutting a stream, within time."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from assistant import sample
+import assistant
 from assistant.chunk import split_sentences
-from assistant.cite import Gate
+from assistant.gate import Gate
 from assistant.types import Evidence, Paper, Prompt
 
 PAPERS = (
@@ -71,8 +71,10 @@ CASES = [
     json.loads(line) for line in (Path(__file__).parent / "data" / "markers.jsonl").read_text("utf-8").splitlines()
 ]
 
+SAMPLE = Path(assistant.__file__).parent / "data" / "sample.jsonl"
+
 N_CHARS, N_SECONDS = 200_000, 5.0
-"""As long as an answer can get, and what it may cost on a busy machine; alone it takes less than one."""
+"""As long as an answer can get, and the processor time that it may cost; most texts take less than one second."""
 
 
 def open_gate(evidence: Iterable[Evidence] = EVIDENCE) -> Gate:
@@ -263,7 +265,7 @@ def test_citations_flags_and_text_are_sound(text: str) -> None:
         assert 0 <= each.support <= 1
     for flag in gate.checks.figures_unsupported:
         assert gate.text[flag.start : flag.end] == flag.figure
-    held = re.sub("[\r\u200b\ue000-\uf8ff\U000f0000-\U0010ffff]", "", text)
+    held = re.sub("[ \t]+", " ", re.sub("[\r\u200b\ue000-\uf8ff\U000f0000-\U0010ffff]", "", text))
     for hollow in ("()", "[]", "( )", "[ ]"):
         assert hollow not in gate.text or hollow in held
     assert not re.search("[\ue000-\uf8ff]", gate.text)
@@ -284,7 +286,7 @@ def test_uncited_numbers_stand_in_code_or_maths_only(text: str) -> None:
 def test_text_before_a_citation_never_breaks_it(text: str) -> None:
     """Whatever came before it, a sentence of a new paragraph is shown with its citation, unless references began."""
     gate = read([re.sub(r"[`~]", "", text), "\n\nMixing is fast [1]."])
-    assert gate.text.endswith("Mixing is fast [1].") or gate.checks.references_dropped
+    assert gate.text.endswith("Mixing is fast [1].") or gate.checks.references_dropped or gate.refused
 
 
 @pytest.mark.parametrize(
@@ -342,9 +344,9 @@ def test_text_before_a_citation_never_breaks_it(text: str) -> None:
 def test_time_is_linear(form: str) -> None:
     """200,000 characters of anything pass within seconds, though they come in pieces of 4."""
     text = ("Mixing is fast [1]. " + form * (N_CHARS // len(form) + 1))[:N_CHARS]
-    begun = time.monotonic()
+    begun = time.process_time()
     read(text[at : at + 4] for at in range(0, len(text), 4))
-    assert time.monotonic() - begun < N_SECONDS
+    assert time.process_time() - begun < N_SECONDS
 
 
 # --- Streaming --------------------------------------------------------------------------------------------------------
@@ -378,6 +380,8 @@ def test_what_never_meets_a_citation_is_never_shown() -> None:
         ("- Mixing is fast [1]\n", "- Mixing is fast [1]"),
         ("| Mixing | fast [1] |\n", "| Mixing | fast [1] |"),
         ("混合很快[1]。补", "混合很快[1]。"),
+        ("Mixing is fast [1]. iBot", "Mixing is fast [1]."),
+        ("Mixing is fast [1] at `half price. N" + "o" * 500, "Mixing is fast [1] at 'half price."),
         ("Mixing is fast [1].\n\n```\nx[1]\n", "Mixing is fast [1]."),
         ("Mixing is fast [1].\n\n```\nx[1]\n```\n", "Mixing is fast [1].\n\n```\nx[1]\n```"),
     ],
@@ -462,7 +466,9 @@ def test_without_evidence_nothing_resolves() -> None:
         ("[1] replaces attention by a Fourier transform.", ["We replace"]),
         ("Twelve blocks are stacked [1]. [1] replaces attention by Fourier.", ["Following the", "We replace"]),
         ("FNet [1] replaces attention by a Fourier transform.", ["We replace"]),
-        ("A Fourier transform replaces attention.\n\n[1]", ["We replace"]),
+        ("Twelve blocks are stacked.\n\n[1]", ["Following the"]),
+        ("Twelve blocks are stacked [2][1].", ["Image patches", "Following the"]),
+        ("Twelve blocks are stacked [2] and [1].", ["Image patches", "Following the"]),
         ("- Twelve blocks are stacked. A Fourier transform replaces attention. [1]", ["We replace"]),
         ("| Blocks | twelve blocks with hidden units [1] |", ["Following the"]),
         (
@@ -475,6 +481,13 @@ def test_the_quote_is_the_sentence_that_supports_best(text: str, quotes: list[st
     """Each marker is resolved by the sentence or clause it closes, or, where it opens one, by that."""
     gate = read([text])
     assert [each.quote[: len(start)] for each, start in zip(gate.citations, quotes, strict=True)] == quotes
+
+
+def test_of_equal_sentences_the_one_that_holds_the_words_is_quoted() -> None:
+    """A verbatim sentence wins over one of the same words in another order."""
+    paper = Paper("p", "Order", "Speed beats accuracy in tests. In tests accuracy beats speed.")
+    evidence = [Evidence(1, paper, paper.abstract, 0, len(paper.abstract), 1.0)]
+    assert read(["In tests accuracy beats speed [1]."], open_gate(evidence)).citations[0].quote.startswith("In tests")
 
 
 def test_support_tells_verbatim_from_paraphrase_from_nothing() -> None:
@@ -492,6 +505,14 @@ def test_support_tells_verbatim_from_paraphrase_from_nothing() -> None:
     assert unrelated < 0.2
 
 
+def test_a_long_sentence_supports_itself() -> None:
+    """However long a verbatim sentence is, its support is 1."""
+    paper = Paper("p", "Long", "Short ones are first. Now " + " ".join(f"word{n}" for n in range(300)) + " end.")
+    evidence = [Evidence(1, paper, paper.abstract, 0, len(paper.abstract), 1.0)]
+    citation = read([f"- {paper.abstract[22:]} [1]"], open_gate(evidence)).citations[0]
+    assert (citation.start, citation.end, citation.support) == (22, len(paper.abstract), 1)
+
+
 def test_a_quote_stays_within_the_passage() -> None:
     """What was not put before the model is not quoted, and offsets count from the start of the abstract."""
     paper = PAPERS[0]
@@ -505,7 +526,7 @@ def test_a_quote_stays_within_the_passage() -> None:
 @pytest.mark.parametrize("form", ["- {sentence} [{number}]\n", "{sentence} [{number}]\n", "{sentence} [{number}] "])
 def test_verbatim_sentences_pass_as_they_are(form: str) -> None:
     """The sentences of the sample library are shown letter by letter, with support 1; nothing is dropped or flagged."""
-    papers = [json.loads(line) for line in sample.PAPERS.read_text("utf-8").splitlines()]
+    papers = [json.loads(line) for line in SAMPLE.read_text("utf-8").splitlines()]
     records = [Paper(str(place), paper["title"], paper["abstract"]) for place, paper in enumerate(papers)]
     for place in range(0, len(records) - 4, 5):
         evidence = [
