@@ -21,6 +21,8 @@ CHUNK_TOKENS = 128
 TITLE_TOKENS = 96
 """Of a longer title only this many tokens are joined to a chunk for embedding; title and chunk fit in 256."""
 
+_ODD_SPACE = re.compile(r"[^\S\n\x20]")
+"""sentencex panics on some; each becomes one plain space, so that offsets hold."""
 _MISSED = re.compile(r"(?<=[a-z0-9)\]}%\"”][.!?])\s+(?=[A-Z(“\"])")
 ABBREVIATION = re.compile(
     r"(?:\b(?:e\.g|i\.e|vs|al|etc|Figs?|Eqs?|cf|resp|approx|Drs?|Prof|No|Nos|Secs?|Tabs?|Refs?|w\.r\.t|ca|St)|\b[A-Z])\.$"
@@ -35,7 +37,7 @@ def split_sentences(text: str) -> list[Span]:
     """
     spans: list[Span] = []
     start = 0
-    for sentence in sentencex.segment("en", text):
+    for sentence in sentencex.segment("en", _ODD_SPACE.sub(" ", text)):
         cuts = [m.end() for m in _MISSED.finditer(sentence) if not ABBREVIATION.search(sentence[: m.start()])]
         for a, b in zip([0, *cuts], [*cuts, len(sentence)], strict=True):
             spans.extend(_trim(text, start + a, start + b))

@@ -47,6 +47,11 @@ def test_abbreviations_decimals_and_brackets_do_not_fool_the_splitter() -> None:
     assert parts[1] == "This holds (15.8 vs 18.3) for O(n^2dright) too."
 
 
+def test_unusual_white_space_does_no_harm() -> None:
+    text = "A\u00a0. Then\u3000B.\u2003It goes on."
+    assert "".join("".join(text[a:b].split()) for a, b in split_sentences(text)) == "".join(text.split())
+
+
 def test_whole_sentences_are_kept_together_while_they_fit() -> None:
     text = "One two three. Four five six. Seven eight nine."
     assert [chunk.text for chunk in chunk_abstract(text, split_sentences(text), spans(text), 8)] == [
