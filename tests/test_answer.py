@@ -24,6 +24,8 @@ from assistant.followup import searched_text
 from assistant.papers import normalised_title
 
 QUESTION = "What does VOLO reach on ImageNet?"
+DEADLINE_S = 4.0
+"""Of a question to a scripted endpoint; room for a busy machine."""
 OFF_TOPIC = "How do I fix a dripping kitchen tap?"
 
 
@@ -55,7 +57,7 @@ def scripted() -> Iterator[tuple[list[Reply], Assistant, Endpoint]]:
     replies: list[Reply] = []
     with (
         Endpoint(lambda _body: replies[0]) as endpoint,
-        Assistant(Config(llm_base_url=endpoint.url, llm_model="scripted", llm_timeout_s=1.5)) as assistant,
+        Assistant(Config(llm_base_url=endpoint.url, llm_model="scripted", llm_timeout_s=DEADLINE_S)) as assistant,
     ):
         yield replies, assistant, endpoint
 
@@ -236,7 +238,7 @@ def test_a_fault_gives_a_cited_extractive_answer_that_names_it_in_time(scripted:
     replies.append(reply)
     begun = time.monotonic()
     given_answer = assistant.ask(QUESTION)
-    assert time.monotonic() - begun < 1.5 + 2
+    assert time.monotonic() - begun < DEADLINE_S + 2
     holds(given_answer, assistant)
     assert given_answer.fallback is not None and given_answer.fallback.error == error
     assert given_answer.answerer == "extractive" and not given_answer.abstained and given_answer.citations
