@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self, cast
+from typing import Any, Self, cast
 
 from assistant import abstain, retrieve
 from assistant import ingest as _ingest
@@ -53,13 +53,6 @@ _ABSTENTIONS: dict[Reason, str] = {
     "not_in_sources": "The abstracts found for this question do not hold the answer.",
     "all_citations_invalid": "The model's answer cited none of the abstracts validly, so it is not shown.",
 }
-
-
-class Answerer(Protocol):
-    """Speaks: the extractive answerer and the LLM's stream both give raw text in pieces."""
-
-    def stream(self, prompt: Prompt) -> Iterator[str]:
-        """Yield pieces of text with markers `[n]`."""
 
 
 class _Call:

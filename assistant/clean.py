@@ -16,7 +16,6 @@ MAX_CHARS = 300_000
 """Longest text let in, in characters; an abstract beyond it is refused where it is read."""
 
 _SPACE = re.compile(r"\s+")
-_NOT_SPACE = re.compile(r"\S")
 _UNSEEN = re.compile(
     "["
     "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # C0 and C1 controls; tab, line feed and return are white space
@@ -118,8 +117,3 @@ def _spell(match: re.Match[str], text: str, title: str) -> str:
     as_written = re.compile(rf"(?<![\\\w]){re.escape(name)}(?!\w)", re.IGNORECASE)
     found = as_written.search(title) or as_written.search(text)
     return (found[0] if found else name) + gap
-
-
-def is_blank(text: str) -> bool:
-    """Tell whether `text` shows nothing."""
-    return _NOT_SPACE.search(text) is None

@@ -15,6 +15,7 @@ import logging
 import shutil
 import tempfile
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -322,7 +323,11 @@ def _rebuild(store: Store, fault: str, warnings: list[str]) -> Generation:
         _log.info("another process is writing; a temporary index serves until it ends")
     except StoreError as error:
         warnings.append(f"the index cannot be kept ({error}); it lives in a temporary folder")
-    return _build(store, Path(tempfile.mkdtemp(prefix="assistant-index-")))
+    home = Path(tempfile.mkdtemp(prefix="assistant-index-"))
+    generation = _build(store, home)
+    # It goes with its last reader: a long ingest may call for many of them.
+    weakref.finalize(generation, shutil.rmtree, home, ignore_errors=True)
+    return generation
 
 
 def _build(store: Store, home: Path | None = None) -> Generation:

@@ -32,6 +32,8 @@ def open_sample(encoder: Encoder) -> Store:
     Where the cache folder cannot be written, a temporary one serves.
     """
     stamp = hashlib.sha256(PAPERS.read_bytes() + identity(encoder).encode()).hexdigest()[:16]
+    if (cache_folder() / "sample" / stamp).is_dir():
+        return Store(cache_folder() / "sample" / stamp)
     try:
         home = cache_folder() / "sample"
         home.mkdir(parents=True, exist_ok=True)
@@ -39,17 +41,15 @@ def open_sample(encoder: Encoder) -> Store:
     except OSError:
         home = Path(tempfile.mkdtemp(prefix="assistant-sample-"))
         draft = home / "draft"
-    folder = home / stamp
-    if not folder.exists():
-        with Store(draft, create=True) as store:
-            ingest(store, _Shipped(encoder), [PAPERS])
-        try:
-            draft.rename(folder)
-        except OSError:
-            if not folder.exists():  # Another process was quicker, or the folder cannot be made.
-                raise
-    shutil.rmtree(draft, ignore_errors=True)
-    return Store(folder)
+    with Store(draft, create=True) as store:
+        ingest(store, _Shipped(encoder), [PAPERS])
+    try:
+        draft.rename(home / stamp)
+    except OSError:
+        if not (home / stamp).exists():  # Another process was quicker, or the folder cannot be made.
+            raise
+        shutil.rmtree(draft, ignore_errors=True)
+    return Store(home / stamp)
 
 
 def make_sample(papers: Path, encoder: Encoder) -> int:

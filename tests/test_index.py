@@ -135,3 +135,18 @@ def test_cosines_of_rows_equal_those_of_a_plain_product(store: Store) -> None:
         assert np.allclose(
             [whole[i], chunk[i], sentence[i]], [scores[0], scores[1 : 1 + n].max(), scores[1 + n :].max()], atol=1e-6
         )
+
+
+def test_an_index_made_beside_a_writer_is_temporary_and_leaves_nothing(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = titles(store, QUERY)
+    shutil.rmtree(store.folder / "index")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with store.writing("a long ingest"):
+        with Store(store.folder) as reader:
+            index = Index.open(reader)
+            assert [hit.paper.title for hit in search(reader, index, HashingEncoder(), QUERY, k=10)] == wanted
+        assert len(list(tmp_path.glob("assistant-index-*"))) == 1
+        del index
+    assert list(tmp_path.glob("assistant-index-*")) == []
