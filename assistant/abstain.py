@@ -21,11 +21,21 @@ from assistant.text import STOP_WORDS, terms
 from assistant.types import Hits, Reason
 
 MODEL = Path(__file__).parent / "data" / "refusal.json"
-NO_MATCH, WEAK_MATCH = 0.30, 0.36
-"""Best scores below which nothing is answered, whatever else: .36 refuses 95 % of off-topic claims and 3 % of good
+NO_MATCH, WEAK_MATCH = 0.26, 0.32
+"""Best scores below which nothing is answered, whatever else: .32 refuses 95 % of off-topic claims and 2 % of good
 questions."""
 
-_NAME = re.compile(r"\b(?=\w*[A-Z0-9])[A-Za-z0-9][\w-]*")
+ABSTENTIONS: dict[Reason, str] = {
+    "empty_library": "The library is empty: there is nothing to answer from. Add papers first.",
+    "filter_excluded_all": "No paper of the library passes the filter, so there is nothing to answer from.",
+    "no_match": "The library holds nothing on this question.",
+    "weak_match": "The library holds nothing that fits this question closely enough to answer from.",
+    "not_in_sources": "The abstracts found for this question do not hold the answer.",
+    "all_citations_invalid": "The model's answer cited none of the abstracts validly, so it is not shown.",
+}
+"""What is said instead of an answer."""
+
+_NAME = re.compile(r"\b(?=\w*[A-Z0-9])(?=[\w-]*[A-Za-z])[A-Za-z0-9][\w-]*")
 _ASKED = re.compile(
     r"\b(?:what|which|whose|how (?:many|much|large|long|big|fast))\b((?:\W+[\w-]+){1,6})", re.IGNORECASE
 )

@@ -25,17 +25,20 @@ from assistant.config import Config, default_library
 from assistant.embed import Encoder, open_encoder
 from assistant.errors import AssistantError, ConfigError, LLMError
 from assistant.extract import Extractive
-from assistant.followup import searched_text
+from assistant.followup import leans, read_rewriting, rewrite_messages, searched_text
 from assistant.gate import Gate
 from assistant.index import Index
 from assistant.llm import LLM, LLMStream
 from assistant.papers import FORMATS
-from assistant.prompt import build_prompt, load_templates
+from assistant.prompt import Templates, build_prompt, load_templates
+from assistant.rerank import Reranker
 from assistant.store import Store
 from assistant.types import Answer, Digest, Fallback, Hits, Paper, Prompt, Reason, Seconds, Turn, Usage
 
 REQUESTS = 3
 """Most requests to the endpoint for one question."""
+REWRITE_SHARE = 0.25
+"""Of the time left, what rewriting a follow-up may take: the answer needs the rest."""
 QUESTION_CHARS, TURN_CHARS, TURNS = 8_000, 20_000, 200
 """Longest question, longest turn of a history (cut), most turns read (the last ones)."""
 CLOSEST = 3
@@ -44,15 +47,6 @@ RELOAD_S = 1.0
 """Least time between two openings of the index, while another process keeps adding papers."""
 
 _log = logging.getLogger(__name__)
-
-_ABSTENTIONS: dict[Reason, str] = {
-    "empty_library": "The library is empty: there is nothing to answer from. Add papers first.",
-    "filter_excluded_all": "No paper of the library passes the filter, so there is nothing to answer from.",
-    "no_match": "The library holds nothing on this question.",
-    "weak_match": "The library holds nothing that fits this question closely enough to answer from.",
-    "not_in_sources": "The abstracts found for this question do not hold the answer.",
-    "all_citations_invalid": "The model's answer cited none of the abstracts validly, so it is not shown.",
-}
 
 
 class _Call:
@@ -127,6 +121,7 @@ class Assistant:
         self.config = config or Config()
         self._lock = threading.RLock()
         self._encoder: Encoder | None = None
+        self._reranker: Reranker | None = None
         self._store: Store | None = None
         self._index: Index | None = None
         self._llm: LLM | None = None
@@ -230,6 +225,14 @@ class Assistant:
                 self._encoder = open_encoder(self.config)
             return self._encoder
 
+    def _open_reranker(self) -> Reranker | None:
+        with self._lock:
+            if self._reranker is None and self.config.reranker:
+                from assistant.rerank import open_reranker
+
+                self._reranker = open_reranker(self.config.reranker)
+            return self._reranker
+
     def _open_store(self) -> Store:
         with self._lock:
             if self._store is None:
@@ -280,11 +283,13 @@ class Assistant:
             StoreError: The library cannot be read.
         """
         question, turns = _question(query), _history(history)
+        return self._search(question, searched_text(question, turns), k, where)
+
+    def _search(self, question: str, searched: str, k: int, where: Sequence[str]) -> Hits:
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= 1_000:
             raise ConfigError(f"k is {k!r}; give a whole number from 1 to 1000")
         if isinstance(where, str):
             where = [where]
-        searched = searched_text(question, turns)
         store = self._open_store()
         if not store.counts()[0]:
             return Hits(
@@ -294,7 +299,10 @@ class Assistant:
             )
         encoder = self._open_encoder()
         store.check_encoder(_ingest.identity(encoder))
-        hits = retrieve.search(store, self._open_index(), encoder, searched, k=k, where=where, how=self.config.search)
+        hits = retrieve.search(
+            store, self._open_index(), encoder, searched,
+            k=k, where=where, how=self.config.search, reranker=self._open_reranker(),
+        )  # fmt: skip
         return dataclasses.replace(hits, query=question)
 
     def ask(
@@ -332,10 +340,14 @@ class Assistant:
     ) -> Generator[str, None, Answer]:
         begun = time.monotonic()
         deadline = begun + self.config.llm_timeout_s
-        hits = self.search(question, k=k, where=where, history=history)
-        store = self._open_store()
         templates = load_templates(self.config.prompts)
-        draft = _Draft(question, hits, begun, time.monotonic())
+        hits, spent = self._search(question, searched_text(question, history), k, where), Usage()
+        if hits and self.config.llm_model and leans(question, history):
+            searched, spent, fault = self._rewrite(question, history, templates, deadline, call)
+            hits = self._search(question, searched, k, where) if searched else hits
+            hits = dataclasses.replace(hits, warnings=(*hits.warnings, *fault))
+        store = self._open_store()
+        draft = _Draft(question, hits, begun, time.monotonic(), spent)
         reason = self._why_not(question, hits)
         if reason is None:
             build = functools.partial(
@@ -365,6 +377,31 @@ class Assistant:
             library=self.library,
         )
 
+    def _rewrite(
+        self, question: str, history: Sequence[Turn], templates: Templates, deadline: float, call: _Call
+    ) -> tuple[str | None, Usage, tuple[str, ...]]:
+        """Let the LLM write a follow-up so that it stands by itself, in one request that is never sent again.
+
+        Returns:
+            What to search, or None when the rules have to do; what it cost; what went wrong, in words.
+        """
+        now = time.monotonic()
+        messages = rewrite_messages(question, history, templates.rewrite)
+        limit = now + REWRITE_SHARE * (deadline - now)
+        call.stream = stream = self._open_llm().stream(messages, deadline=limit, max_requests=1)
+        text, fault = "", None
+        try:
+            for piece in stream:
+                text += piece
+                if len(text) > QUESTION_CHARS:
+                    break
+        except LLMError as error:
+            _log.warning("the endpoint did not rewrite a follow-up: %s", error)
+            fault = f"the follow-up was searched by rules, since the endpoint did not rewrite it: {error}"
+        finally:
+            stream.close()
+        return (None if fault else read_rewriting(text)), stream.usage, (fault,) if fault else ()
+
     def _why_not(self, question: str, hits: Hits) -> Reason | None:
         """Return why nothing can be answered from these hits, or None.
 
@@ -384,15 +421,17 @@ class Assistant:
         A prompt too long for the model is cut to what `shorter` makes of it, once.
         """
         draft.answerer = "llm"
-        spent = 0
+        before, spent = draft.usage, draft.usage.llm_calls
         try:
             try:
-                call.stream = self._open_llm().stream(draft.prompt.messages, deadline=deadline)
+                call.stream = self._open_llm().stream(
+                    draft.prompt.messages, deadline=deadline, max_requests=REQUESTS - spent
+                )
                 yield from _let_out(draft.gate, call.stream)
             except LLMError as error:
-                if not error.too_long or draft.gate.started or error.requests >= REQUESTS:
+                if not error.too_long or draft.gate.started or spent + error.requests >= REQUESTS:
                     raise
-                spent = error.requests
+                spent += error.requests
                 draft.open(shorter())
                 call.stream = self._open_llm().stream(
                     draft.prompt.messages, deadline=deadline, max_requests=REQUESTS - spent
@@ -411,8 +450,7 @@ class Assistant:
             yield from _let_out(draft.gate, extractive.stream(draft.prompt))
         finally:
             if call.stream is not None:
-                draft.usage = call.stream.usage
-                draft.usage = dataclasses.replace(draft.usage, llm_calls=draft.usage.llm_calls + spent)
+                draft.usage = _add(before, call.stream.usage, spent)
                 call.stream.close()
 
     def _open_llm(self) -> LLM:
@@ -433,12 +471,12 @@ _FAULTS = {
 class _Draft:
     """What is known of an answer while it is made."""
 
-    def __init__(self, question: str, hits: Hits, begun: float, retrieved: float) -> None:
+    def __init__(self, question: str, hits: Hits, begun: float, retrieved: float, usage: Usage) -> None:
         self.question, self.hits, self.begun, self.retrieved = question, hits, begun, retrieved
         self.open(Prompt(question, hits.searched, (), (), 0, 0, tokens_estimated=False, digest=""))
         self.answerer = "extractive"
         self.fallback: Fallback | None = None
-        self.usage = Usage()
+        self.usage = usage
         self.complete = True
 
     def open(self, prompt: Prompt) -> None:
@@ -487,8 +525,18 @@ def ask(
 
 def _abstention(reason: Reason, hits: Hits) -> str:
     if reason == "filter_excluded_all" and hits.reason:
-        return f"{_ABSTENTIONS[reason]} ({hits.reason.split(': ', 1)[1]})"
-    return _ABSTENTIONS[reason]
+        return f"{abstain.ABSTENTIONS[reason]} ({hits.reason.split(': ', 1)[1]})"
+    return abstain.ABSTENTIONS[reason]
+
+
+def _add(before: Usage, now: Usage, calls: int) -> Usage:
+    """Return the sum of two usages; `calls` were made before the last one."""
+    return Usage(
+        before.prompt_tokens + now.prompt_tokens,
+        before.completion_tokens + now.completion_tokens,
+        calls + now.llm_calls,
+        before.tokens_estimated or now.tokens_estimated,
+    )
 
 
 def _let_out(gate: Gate, pieces: Iterator[str]) -> Iterator[str]:

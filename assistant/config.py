@@ -40,6 +40,7 @@ class Settings(TypedDict, total=False):
     encoder: str
     encoder_backend: str
     search: str
+    reranker: str | None
     prompts: str | Path | None
     k: int
     evidence_tokens: int
@@ -84,6 +85,8 @@ class Config:
     """auto: onnx for the built-in encoder, torch (sentence-transformers) for any other."""
     search: str = _setting("auto", choices=("auto", "exact", "chroma"))
     """How dense candidates are found: exact scan, Chroma, or by the library's size."""
+    reranker: str | None = _setting(None)
+    """Name or folder of a sentence-transformers cross-encoder that puts the best papers in order; None: none."""
     prompts: Path | None = _setting(None)
     """Folder whose files override those of `prompts/`."""
     k: int = _setting(8, low=1, high=100)

@@ -159,6 +159,14 @@ class Index:
                 out[2][mask] = _best_of(side.sentences, side.sentence_starts, own, query)
         return out[0], out[1], out[2]
 
+    def whole(self, rows: Ints) -> Floats:
+        """Return the (rows, dim) vectors of these papers' whole abstracts."""
+        split = len(self.generation.part.numbers)
+        out = np.empty((len(rows), self.generation.part.whole.shape[1]), dtype=np.float32)
+        low = rows < split
+        out[low], out[~low] = self.generation.part.whole[rows[low]], self.tail.whole[rows[~low] - split]
+        return out
+
     def best_chunk(self, query: Floats, row: int) -> int:
         """Return which chunk of a paper, from 0, lies nearest to `query`."""
         split = len(self.generation.part.numbers)

@@ -1,4 +1,4 @@
-"""Question + hits -> a prompt within the token budget; the words come from `prompts/answer.toml`.
+"""Question + hits -> a prompt within the token budget; the words come from the files of `prompts/`.
 
 Corpus text stands between two lines of a fence that no abstract can contain, because it is a digest of them all.
 Nothing in an abstract is ever read as a template.
@@ -18,7 +18,6 @@ from assistant.errors import PromptError
 from assistant.tokens import count_tokens
 from assistant.types import Evidence, Hit, Prompt, Turn
 
-FILE_NAME = "answer.toml"
 REFUSAL = "NOT_IN_SOURCES"
 """The agreed form in which a model says that the abstracts do not hold the answer."""
 HISTORY_TURNS, HISTORY_CHARS = 6, 4_000
@@ -28,47 +27,64 @@ _OLD_MARKER = re.compile(r"\s?\[\d{1,3}\]")
 """An earlier answer's markers count other evidence than this question's."""
 
 _VARIABLES = {
-    "system": {"language", "fence"},
-    "user": {"fence", "evidence", "question"},
-    "passage": {"number", "title", "details", "text"},
+    "answer.toml": {
+        "system": {"language", "fence"},
+        "user": {"fence", "evidence", "question"},
+        "passage": {"number", "title", "details", "text"},
+    },
+    "rewrite.toml": {"system": {"fence"}, "user": {"fence", "conversation", "question"}},
 }
+"""The texts of each prompt file, and the variables of each text."""
+
+
+Texts = Mapping[str, string.Template]
 
 
 @dataclass(frozen=True, slots=True)
 class Templates:
-    """The texts of a prompt file, checked."""
+    """The texts of the prompt files by name, checked."""
 
-    system: string.Template
-    user: string.Template
-    passage: string.Template
+    answer: Texts
+    """system, user, passage"""
+    rewrite: Texts
+    """system, user"""
     digest: str
-    """sha256 of the file, first 16 hex digits."""
+    """sha256 of the files, first 16 hex digits."""
 
 
 def load_templates(folder: Path | None = None) -> Templates:
-    """Read and check `answer.toml`: from `folder`, else beside the package (installed) or one level up (checkout).
+    """Read and check the prompt files: from `folder`, and what it lacks from those that ship.
 
     Raises:
-        PromptError: The file is missing or unreadable, or a text lacks a variable or has an unknown one.
+        PromptError: The folder holds no prompt file, or one is unreadable or has missing or unknown texts or variables.
     """
     here = Path(__file__).parent
-    places = [place / FILE_NAME for place in ([folder] if folder else [here / "prompts", here.parent / "prompts"])]
-    file = next((place for place in places if place.is_file()), None)
-    if file is None:
-        raise PromptError(f"no prompt file {places[0]}; put one there or unset ASSISTANT_PROMPTS")
-    content = file.read_bytes()
+    shipped = next(place for place in (here / "prompts", here.parent / "prompts") if place.is_dir())
+    own = {name for name in _VARIABLES if folder and (folder / name).is_file()}
+    if folder and not own:
+        raise PromptError(
+            f"no prompt file {' or '.join(_VARIABLES)} in {folder}; put one there or unset ASSISTANT_PROMPTS"
+        )
+    files = {name: (folder if folder and name in own else shipped) / name for name in _VARIABLES}
+    texts = {name: _read(file) for name, file in files.items()}
+    content = hashlib.sha256(b"".join(file.read_bytes() for file in files.values()))
+    return Templates(texts["answer.toml"], texts["rewrite.toml"], content.hexdigest()[:16])
+
+
+def _read(file: Path) -> Texts:
+    wanted = _VARIABLES[file.name]
     try:
-        texts = tomllib.loads(content.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        texts = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise PromptError(f"cannot read {file}: {error}; mend it") from error
-    checked = {name: _check(file, name, texts) for name in _VARIABLES}
-    unknown = sorted(set(texts) - set(_VARIABLES))
+    checked = {name: _check(file, name, texts, variables) for name, variables in wanted.items()}
+    unknown = sorted(set(texts) - set(wanted))
     if unknown:
-        raise PromptError(f"{file} has an unknown text {unknown[0]!r}; the texts are {', '.join(_VARIABLES)}")
-    return Templates(**checked, digest=hashlib.sha256(content).hexdigest()[:16])
+        raise PromptError(f"{file} has an unknown text {unknown[0]!r}; the texts are {', '.join(wanted)}")
+    return checked
 
 
-def _check(file: Path, name: str, texts: Mapping[str, object]) -> string.Template:
+def _check(file: Path, name: str, texts: Mapping[str, object], variables: set[str]) -> string.Template:
     text = texts.get(name)
     if not isinstance(text, str):
         raise PromptError(f"{file} has no text {name!r}; add it")
@@ -76,12 +92,11 @@ def _check(file: Path, name: str, texts: Mapping[str, object]) -> string.Templat
     if not template.is_valid():
         raise PromptError(f"{name!r} in {file} has a stray $; write $$ for a dollar sign")
     found = set(template.get_identifiers())
-    for missing in sorted(_VARIABLES[name] - found):
+    for missing in sorted(variables - found):
         raise PromptError(f"{name!r} in {file} lacks the variable ${missing}; add it")
-    for unknown in sorted(found - _VARIABLES[name]):
+    for unknown in sorted(found - variables):
         raise PromptError(
-            f"{name!r} in {file} has an unknown variable ${unknown};"
-            f" the variables are {', '.join(sorted(_VARIABLES[name]))}"
+            f"{name!r} in {file} has an unknown variable ${unknown}; the variables are {', '.join(sorted(variables))}"
         )
     return template
 
@@ -128,12 +143,12 @@ def build_prompt(  # noqa: PLR0913 - settings by name
         rendered.append(text)
         used, estimated = used + count.n, estimated or not count.exact
     body = "\n\n".join(rendered)
-    fence = "===" + hashlib.sha256(f"{question}\0{body}".encode("utf-8", "replace")).hexdigest()[:16]
+    fence = make_fence(question, body)
     wanted = language or "the language of the question"
     messages = (
-        {"role": "system", "content": templates.system.substitute(language=wanted, fence=fence)},
+        {"role": "system", "content": templates.answer["system"].substitute(language=wanted, fence=fence)},
         *_turns(history),
-        {"role": "user", "content": templates.user.substitute(fence=fence, evidence=body, question=question)},
+        {"role": "user", "content": templates.answer["user"].substitute(fence=fence, evidence=body, question=question)},
     )
     total = count_tokens("\n".join(message["content"] for message in messages), model)
     return Prompt(
@@ -148,12 +163,17 @@ def build_prompt(  # noqa: PLR0913 - settings by name
     )
 
 
+def make_fence(question: str, quoted: str) -> str:
+    """Return a line that begins and ends quoted text: a digest of it, which it cannot contain itself."""
+    return "===" + hashlib.sha256(f"{question}\0{quoted}".encode("utf-8", "replace")).hexdigest()[:16]
+
+
 def _render(piece: Evidence, templates: Templates) -> str:
     paper = piece.paper
     details = ", ".join(
         str(each) for each in (paper.authors[0] if paper.authors else None, paper.venue, paper.year) if each
     )
-    return templates.passage.substitute(
+    return templates.answer["passage"].substitute(
         number=piece.number,
         title=paper.title or "(no title)",
         details=f"({details})" if details else "",

@@ -66,7 +66,7 @@ class Hit:
     rank: int
     """From 1."""
     score: float
-    """Higher is better; mean cosine of three granularities plus weighted lexical match, about 0 to 1.8."""
+    """Higher is better; mean cosine of three granularities plus weighted lexical match, about 0 to 2.5."""
     paper: Paper
     passage: str
     start: int
@@ -202,6 +202,24 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
+class Name:
+    """A name in the answer that neither a cited paper nor the question holds, with its place in the text."""
+
+    name: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """A citation whose paper does not say what it is cited for, with the marker's place in the text."""
+
+    number: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Checks:
     """What the gate did and saw; flags live here, never in the text."""
 
@@ -211,6 +229,8 @@ class Checks:
     figures_unsupported: tuple[Figure, ...] = ()
     references_dropped: int = 0
     """Author-year citations, DOIs, links and reference lists that the evidence does not hold."""
+    names_unsupported: tuple[Name, ...] = ()
+    citations_unsupported: tuple[Marker, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,5 +305,6 @@ class Answer:
         values["fallback"] = asdict(self.fallback) if self.fallback else None
         for name in ("citations", "evidence", "closest"):
             values[name] = [each.as_dict() for each in values[name]]
-        values["checks"]["figures_unsupported"] = list(values["checks"]["figures_unsupported"])
+        for name in ("figures_unsupported", "names_unsupported", "citations_unsupported"):
+            values["checks"][name] = list(values["checks"][name])
         return {**values, "warnings": list(self.warnings)}

@@ -15,9 +15,10 @@ from assistant.config import Config
 from assistant.embed import open_encoder
 from assistant.errors import AssistantError, ConfigError, CorpusError
 from assistant.index import Index
+from assistant.rerank import open_reranker
 from eval import data, measures
 from eval.library import open_collection, open_papers
-from eval.retrieval import Systems, evaluate
+from eval.retrieval import SYSTEMS, Systems, evaluate, show_found
 
 ROOT = Path(__file__).parent.parent
 SHOWN = ("nDCG@10", "Recall@10", "Recall@10 (grade 2)", "Recall@100", "MRR@10", "Success@1", "Success@5")
@@ -33,23 +34,31 @@ def cli() -> None:
 @click.option("--qrels", metavar="FILE", help="Judgements instead of the collection's qrels.tsv; BEIR or TREC columns.")
 @click.option("--questions", metavar="FILE", help="Question file; needs --papers.")
 @click.option("--papers", multiple=True, metavar="SOURCE", help="What the questions are about; may be repeated.")
-@click.option("--run", "runs", multiple=True, metavar="FILE", help="Score a TREC run too, by the same judgements.")
-@click.option("--write-run", metavar="FILE", help="Write the product's run in TREC's form.")
+@click.option(
+    "--run",
+    "runs",
+    multiple=True,
+    metavar="FILE",
+    help="TREC run: one that exists is scored beside ours; a name that is free receives ours.",
+)
 @click.option("--floor", metavar="FILE", help="JSON of least and greatest values; exit 1 when one is missed.")
 @click.option("--out", metavar="FILE", help="Keep the result as JSON.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 def retrieval(
     *, bench: str | None, qrels: str | None, questions: str | None, papers: tuple[str, ...], runs: tuple[str, ...],
-    write_run: str | None, floor: str | None, out: str | None, as_json: bool,
+    floor: str | None, out: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Score search: nDCG@10, recall, MRR and success, by kind, beside BM25, dense and RRF."""
     config = Config()
     encoder = open_encoder(config)
+    peers = {Path(file).stem: data.read_run(Path(file)) for file in runs if Path(file).exists()}
+    if taken := sorted(peers.keys() & set(SYSTEMS)):
+        raise ConfigError(f"a run may not be named {taken[0]!r} like a system of ours; rename its file")
     if bench and not questions:
         collection = data.read_collection(Path(bench), Path(qrels) if qrels else None)
         store, asked, judged = open_collection(collection, encoder), collection.queries, collection.qrels
         judged = {question.id: judged[question.id] for question in asked}
-        about = {"bench": Path(bench).name, "skipped": collection.skipped}
+        about: dict[str, Any] = {"bench": Path(bench).name, "skipped": collection.skipped}
     elif questions and papers and not bench:
         asked = data.read_questions(Path(questions))
         store = open_papers(papers, encoder)
@@ -59,12 +68,18 @@ def retrieval(
         about = {"questions": data.digest(Path(questions)), "skipped": skipped - len(asked)}
     else:
         raise ConfigError("nothing to measure; give --bench DIR, or --questions FILE with --papers SOURCE")
-    found = Systems(store, Index.open(store), encoder).run(asked)
-    if write_run:
-        data.write_run(Path(write_run), found["hybrid"], "hybrid")
-    found |= {Path(file).stem: data.read_run(Path(file)) for file in runs}
+    reranker = open_reranker(config.reranker) if config.reranker else None
+    found = Systems(store, Index.open(store), encoder, reranker).run(asked) | peers
+    for file in runs:
+        if not Path(file).exists():
+            data.write_run(Path(file), found["hybrid"], "hybrid")
+            print(f"eval: wrote our run to {file}", file=sys.stderr)
     stamp = {"library": store.digest(), "encoder": store.encoder, "config": config.digest, "commit": _commit()}
     result = {"what": "retrieval", **about, **stamp, **evaluate(judged, {q.id: q.kind for q in asked}, found)}
+    show_found(result, judged, found["hybrid"], {paper.id: paper.title for paper in store.papers()})
+    if questions:
+        for each in asked:
+            result["per_query"][each.id]["question"] = each.question
     _finish(result, out, as_json=as_json)
     if not as_json:
         _print_retrieval(result)
@@ -119,13 +134,14 @@ def compare(*, a: str, b: str, measure: str, systems: tuple[str, str], as_json: 
 @click.option("--papers", multiple=True, required=True, metavar="SOURCE", help="What the questions are about.")
 @click.option("--llm", metavar="URL", help="Endpoint that speaks OpenAI's protocol; default: extractive answers.")
 @click.option("--model", metavar="NAME", help="Model of the endpoint.")
+@click.option("--off-topic", metavar="FILE", help="JSON lines of {text}, from another field: all to be refused.")
 @click.option("--cache", metavar="DIR", help="Keep what the endpoint says, so that the run can be repeated.")
 @click.option("--floor", metavar="FILE", help="JSON of least and greatest values; exit 1 when one is missed.")
 @click.option("--out", metavar="FILE", help="Keep the result as JSON.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 def answers(
-    *, questions: str, papers: tuple[str, ...], llm: str | None, model: str | None, cache: str | None,
-    floor: str | None, out: str | None, as_json: bool,
+    *, questions: str, papers: tuple[str, ...], llm: str | None, model: str | None, off_topic: str | None,
+    cache: str | None, floor: str | None, out: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Score answers: facts, citations, quotes, figures, refusals and cost, by kind."""
     from eval.answers import run
@@ -133,13 +149,14 @@ def answers(
     if llm and not model:
         raise ConfigError(f"--llm {llm} names an endpoint but no model; add --model NAME")
     asked = data.read_questions(Path(questions))
+    claims = data.read_texts(Path(off_topic)) if off_topic else []
     store = open_papers(papers, open_encoder(Config()))
     settings: dict[str, Any] = {"library": store.folder, "llm_model": model} | ({"llm_base_url": llm} if llm else {})
     config = Config(**settings)
     qrels = data.judge(asked, store.papers())
     stamp = {"library": store.digest(), "encoder": store.encoder, "config": config.digest, "commit": _commit()}
     about = {"what": "answers", "questions": data.digest(Path(questions)), "model": model}
-    result = {**about, **stamp, **run(config, asked, qrels, Path(cache) if cache else None)}
+    result = {**about, **stamp, **run(config, asked, qrels, Path(cache) if cache else None, claims)}
     _finish(result, out, as_json=as_json)
     if not as_json:
         _print_answers(result)
@@ -156,8 +173,9 @@ def _print_answers(result: dict[str, Any]) -> None:
         print(f"{group:14}{cells}{row['calls']:8.2f}{row['tokens']:8.0f}")
     found = result["abstention"]
     print(f"\nabstention: precision {found['precision']:.3f}, recall {found['recall']:.3f}, F1 {found['F1']:.3f}")
-    for name in ("unanswerable refused", "answerable refused"):
-        print(f"{name}: {found[name]['mean']:.3f} [{found[name]['low']:.3f}, {found[name]['high']:.3f}]")
+    for name in ("unanswerable refused", "off-topic refused", "answerable refused"):
+        if name in found:
+            print(f"{name}: {found[name]['mean']:.3f} [{found[name]['low']:.3f}, {found[name]['high']:.3f}]")
 
 
 @cli.command()
@@ -184,6 +202,45 @@ def fit(*, questions: str, papers: tuple[str, ...], off_topic: str | None, out: 
         print(
             f"{row['threshold']:10}{row['answerable']:12}{row['unanswerable']:14}{row['without']:10}{row['off_topic']:11}{mark}"
         )
+
+
+@cli.command()
+@click.argument("out")
+@click.argument("results", nargs=-1, metavar="[RESULT.json]...")
+def report(*, out: str, results: tuple[str, ...]) -> None:
+    """Write one page of HTML, OUT, with tables and plots of these results; default: those of eval/results."""
+    from eval.report import write_report
+
+    n = write_report(Path(out), [Path(file) for file in results])
+    print(f"wrote {out} from {n} files")
+
+
+@cli.command()
+@click.option("--questions", required=True, metavar="FILE", help="Question file.")
+@click.option("--papers", multiple=True, required=True, metavar="SOURCE", help="What the questions are about.")
+@click.option("--bench", "benches", multiple=True, metavar="DIR[:QRELS]", help="Collection in BEIR's layout.")
+@click.option("--out", metavar="FILE", default=str(ROOT / "eval" / "results" / "study.json"), show_default=True)
+def study(*, questions: str, papers: tuple[str, ...], benches: tuple[str, ...], out: str) -> None:
+    """Change one part of retrieval after the other and measure; about an hour when nothing is encoded yet."""
+    from eval.study import Lab
+    from eval.study import study as run_study
+
+    encoder = open_encoder(Config())
+    asked = data.read_questions(Path(questions))
+    store = open_papers(papers, encoder)
+    labs = [Lab.of_questions("questions", encoder, asked, store.papers())]
+    for bench in benches:
+        folder, _, qrels = bench.partition(":")
+        collection = data.read_collection(Path(folder), Path(folder) / qrels if qrels else None)
+        labs.append(
+            Lab.of_collection(Path(folder).name + (f" ({Path(qrels).stem})" if qrels else ""), encoder, collection)
+        )
+    result = run_study(labs, lambda text: print(text, file=sys.stderr, flush=True))
+    stamp = {"library": store.digest(), "encoder": store.encoder, "commit": _commit()}
+    _finish(result | stamp, out, as_json=False)
+    for row in result["rows"]:
+        cells = (f"{each['mean']:.4f} ({each['difference']['mean']:+.4f})" for each in row["collections"].values())
+        print(f"{row['part']:12}{row['variant']:34}" + "  ".join(cells))
 
 
 def _read_result(file: str) -> dict[str, Any]:

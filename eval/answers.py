@@ -127,8 +127,10 @@ def _precise(statement: _Statement) -> Iterator[bool]:
         yield _supports(statement.text, [source]) or needed
 
 
-def run(config: Config, questions: Sequence[Question], qrels: Qrels, cache: Path | None) -> dict[str, Any]:
-    """Ask every question and return the tables and each question's values."""
+def run(
+    config: Config, questions: Sequence[Question], qrels: Qrels, cache: Path | None, off_topic: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Ask every question, and claims of another field; return the tables and each question's values."""
     per_question: dict[str, dict[str, Any]] = {}
     with _Cached(config, cache) as assistant:
         for question in tqdm(questions, desc="asking", unit=" questions"):
@@ -143,7 +145,9 @@ def run(config: Config, questions: Sequence[Question], qrels: Qrels, cache: Path
                 "tokens": answer.usage.prompt_tokens + answer.usage.completion_tokens,
                 "seconds": answer.seconds.total,
             }
-    return {"tables": _tables(per_question), "abstention": _abstention(per_question), "per_query": per_question}
+        refused = [float(assistant.ask(claim).abstained) for claim in tqdm(off_topic, desc="asking", unit=" claims")]
+    abstention = _abstention(per_question) | ({"off-topic refused": estimate(refused).as_dict()} if refused else {})
+    return {"tables": _tables(per_question), "abstention": abstention, "per_query": per_question}
 
 
 def _tables(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -43,13 +43,14 @@ class Estimate:
         return {"mean": self.mean, "low": self.low, "high": self.high, "n": self.n}
 
 
-def score_run(qrels: Qrels, run: Run) -> dict[str, PerQuery]:
-    """Return each measure's value for each judged query."""
+def score_run(qrels: Qrels, run: Run, measures: Sequence[str] = tuple(RETRIEVAL)) -> dict[str, PerQuery]:
+    """Return the value of each of these measures for each judged query."""
+    wanted = {name: RETRIEVAL[name] for name in measures}
     judged = [ir_measures.Qrel(query, doc, grade) for query, docs in qrels.items() for doc, grade in docs.items()]
     found = [ir_measures.ScoredDoc(query, doc, score) for query, docs in run.items() for doc, score in docs.items()]
-    values = {name: dict.fromkeys(qrels, 0.0) for name in RETRIEVAL}
-    names = {measure: name for name, measure in RETRIEVAL.items()}
-    for each in ir_measures.iter_calc(list(RETRIEVAL.values()), judged, found):
+    values = {name: dict.fromkeys(qrels, 0.0) for name in wanted}
+    names = {measure: name for name, measure in wanted.items()}
+    for each in ir_measures.iter_calc(list(wanted.values()), judged, found):
         if each.query_id in qrels:
             values[names[each.measure]][each.query_id] = float(each.value)
     return values

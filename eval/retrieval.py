@@ -12,11 +12,16 @@ from tqdm import tqdm
 from assistant.embed import Encoder
 from assistant.followup import searched_text
 from assistant.index import Index
+from assistant.rerank import Reranker
 from assistant.retrieve import Dense, Lexical, Query, Ranking, search
 from assistant.store import Store
 from eval.data import Qrels, Question, Run
 from eval.measures import PerQuery, estimate, score_run
 
+SYSTEMS = ("hybrid", "bm25", "dense", "rrf")
+"""The product's search, and what it has to beat."""
+SHOWN = 5
+"""Titles kept of what was found for a query."""
 DEPTH = 100
 """Documents kept of each ranking: Recall@100 needs no more."""
 RRF_K = 60
@@ -40,15 +45,16 @@ class Systems:
     store: Store
     index: Index
     encoder: Encoder
+    reranker: Reranker | None = None
 
     def run(self, questions: list[Question]) -> dict[str, Run]:
         """Return a run of each system; all search the same text, history included."""
         ids = {n: paper.paper.id for n, paper in self.store.get(self.index.numbers.tolist()).items()}
         names = [ids[int(n)] for n in self.index.numbers]
-        runs: dict[str, Run] = {name: {} for name in ("hybrid", "bm25", "dense", "rrf")}
+        runs: dict[str, Run] = {name: {} for name in SYSTEMS}
         for question in tqdm(questions, desc="searching", unit=" questions"):
             text = searched_text(question.question, question.history)
-            hits = search(self.store, self.index, self.encoder, text, k=DEPTH)
+            hits = search(self.store, self.index, self.encoder, text, k=DEPTH, reranker=self.reranker)
             runs["hybrid"][question.id] = {hit.paper.id: hit.score for hit in hits}
             query = Query.of(text, self.encoder)
             dense = Dense(self.index, "exact").rank(query, self.index.alive, DEPTH)
@@ -89,3 +95,12 @@ def evaluate(qrels: Qrels, kinds: Mapping[str, str], runs: Mapping[str, Run]) ->
             for query in qrels
         },
     }
+
+
+def show_found(result: dict[str, Any], qrels: Qrels, run: Run, titles: Mapping[str, str]) -> None:
+    """Add to each query of a result the titles of what was found, best first, and of what is missing in the top 10."""
+    for query, values in result["per_query"].items():
+        best = sorted(run.get(query, {}), key=lambda each: -run[query][each])[:10]
+        values["found"] = [titles[each] for each in best[:SHOWN]]
+        missed = [each for each, grade in qrels[query].items() if grade > 0 and each not in best]
+        values["missed"] = [titles.get(each, each) for each in missed]

@@ -37,7 +37,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_collection_is_scored_without_merging_and_unjudged_queries_are_counted(bench: Path, tmp_path: Path) -> None:
-    result = json.loads(run("retrieval", "--bench", bench, "--write-run", tmp_path / "own.run", "--json").stdout)
+    result = json.loads(run("retrieval", "--bench", bench, "--run", tmp_path / "own.run", "--json").stdout)
     assert result["skipped"] == 1
     assert set(result["systems"]["all"]) == {"hybrid", "bm25", "dense", "rrf"}
     hybrid = result["systems"]["all"]["hybrid"]

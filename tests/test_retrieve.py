@@ -45,6 +45,21 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, I
         yield store, Index.open(store)
 
 
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Index]]:
+    """27 papers on kettles and one that names Zyx."""
+    folder = tmp_path_factory.mktemp("many")
+    things = [f"{metal} for {use}" for metal in ("steel", "glass", "copper") for use in ("tea", "milk", "oil")]
+    papers = [
+        {"_id": f"{i}-{n}", "title": f"Kettles of {thing}", "text": f"We heat kettles made of {thing}, number {n}."}
+        for i, thing in enumerate(things) for n in range(3)
+    ]  # fmt: skip
+    papers.append({"_id": "z", "title": "Another vessel", "text": "A vessel of clay. It is compared with Zyx vessels."})
+    with Store(folder / "library", create=True) as store:
+        ingest(store, HashingEncoder(), [write_jsonl(folder / "b.jsonl", papers)])
+        yield store, Index.open(store)
+
+
 def find(library: tuple[Store, Index], text: str, *where: str, k: int = 10) -> Hits:
     return search(*library, HashingEncoder(), text, k=k, where=where)
 
@@ -117,14 +132,39 @@ def test_a_pasted_title_finds_its_paper_first(library: tuple[Store, Index]) -> N
         assert find(library, paper.title.upper(), k=1)[0].paper.id == paper.id
 
 
+def own_scores(index: Index, query: Query, rows: np.ndarray) -> np.ndarray:
+    whole, chunk, sentence = np.maximum(np.stack(index.cosines(query.vector, rows)), 0)
+    return (whole + 2 * chunk + sentence) / 4 + 1.5 * Lexical(index).scores(query)[rows] ** 1.3
+
+
 def test_the_fused_score_is_the_stated_formula(library: tuple[Store, Index]) -> None:
     _, index = library
     query = Query.of("cold kettles of glass", HashingEncoder())
     ranking = Fused(Dense(index), Lexical(index)).rank(query, index.alive, 10)
-    cosines = np.maximum(np.stack(index.cosines(query.vector, ranking.rows)), 0)
-    assert np.allclose(
-        ranking.scores, cosines.mean(axis=0) + 0.8 * Lexical(index).scores(query)[ranking.rows], atol=1e-6
-    )
+    assert np.allclose(ranking.scores, own_scores(index, query, ranking.rows), atol=1e-6)  # too few for neighbours
+
+
+def test_a_paper_takes_a_share_of_its_score_from_its_nearest_ones(many: tuple[Store, Index]) -> None:
+    _, index = many
+    query = Query.of("kettles for tea", HashingEncoder())
+    ranking = Fused(Dense(index), Lexical(index)).rank(query, index.alive, 100)
+    rows = np.arange(len(index))
+    own, whole = own_scores(index, query, rows), index.whole(rows)
+    for row, score in zip(ranking.rows, ranking.scores, strict=True):
+        likeness = {other: float(whole[row] @ whole[other]) for other in rows if other != row}
+        near = sorted(likeness, key=lambda other: -likeness[other])[:5]
+        share = 0.36 * np.mean([likeness[other] for other in near])
+        assert score == pytest.approx(
+            (1 - share) * own[row] + share * np.mean([own[other] for other in near]), abs=1e-5
+        )
+
+
+def test_each_named_side_of_a_comparison_is_found(many: tuple[Store, Index]) -> None:
+    question = "How do kettles for tea made of steel or glass or copper differ from Zyx pots?"
+    plain, named = (find(many, text, k=3) for text in (question.replace("Zyx", "other"), question))
+    assert not any("Zyx" in hit.paper.abstract for hit in plain)
+    assert all("tea" in hit.paper.title for hit in named[:2])
+    assert "Zyx" in named[2].paper.abstract and named[1].score >= named[2].score
 
 
 def test_the_lexical_score_is_a_share_of_the_query(library: tuple[Store, Index]) -> None:
