@@ -1,11 +1,12 @@
 # make run    the chat page on http://127.0.0.1:7860, over the built-in sample library
 # make test   the whole suite          make check  format, lint, types and the suite
 # make eval   the shipped questions over the sample library, held to their floors
+# make faults every way in which an endpoint may fail, with seconds, requests and outcome
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 7860
 
-.PHONY: run test check lint eval sample clean
+.PHONY: run test check lint eval faults sample clean
 .DELETE_ON_ERROR:
 
 run: .venv/run.stamp
@@ -25,6 +26,10 @@ lint: .venv/check.stamp
 eval: .venv/test.stamp
 	$(BIN)/python -m eval retrieval --questions eval/questions/dev.jsonl --papers assistant/data/sample.jsonl --floor eval/floors/retrieval.json
 	$(BIN)/python -m eval answers --questions eval/questions/dev.jsonl --papers assistant/data/sample.jsonl --floor eval/floors/answers.json
+
+# Every way in which an endpoint may fail a question, through the whole product.
+faults: .venv/test.stamp
+	$(BIN)/python -m tests.faults
 
 # The shipped vectors of the sample library, made anew from its papers.
 sample: .venv/run.stamp

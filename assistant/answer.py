@@ -422,6 +422,7 @@ class Assistant:
         """
         draft.answerer = "llm"
         before, spent = draft.usage, draft.usage.llm_calls
+        whole = draft.prompt
         try:
             try:
                 call.stream = self._open_llm().stream(
@@ -446,7 +447,7 @@ class Assistant:
                 draft.gate.cut()
                 yield from draft.gate.feed(f"\n\n{_FAULTS[error.kind]} From the abstracts:\n\n")
             else:
-                draft.open(draft.prompt)
+                draft.open(whole)  # A fault costs no evidence.
             yield from _let_out(draft.gate, extractive.stream(draft.prompt))
         finally:
             if call.stream is not None:

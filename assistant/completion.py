@@ -15,7 +15,7 @@ import os
 import re
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, cast
@@ -32,11 +32,14 @@ _RESPONSE_LIMIT = 64_000_000
 """Bytes read in all; a stream spends about 300 on each token."""
 _FOUND_LIMIT = 300
 """Characters of what was found that an error shows."""
+_SECRET_CHARS = 16
+"""Least length of a key that is looked for in answers: a shorter one is a stand-in, such as `test`, and a word."""
 
 _UNWANTED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _TOO_LONG = re.compile(
     r"context.?(length|window|size|limit)|maximum (number of )?(input )?tokens|too many (input )?tokens"
-    r"|(prompt|input|request|message)s?\b.{0,60}\btoo (long|large)|reduce the length",
+    r"|(prompt|input|request|message)s?\b.{0,60}\btoo (long|large)|reduce the length"
+    r"|max_new_tokens\W+must be <=|must have less than \d+ tokens",
     re.IGNORECASE | re.DOTALL,
 )
 _SERVER_FAULT = re.compile(r"\b(429|5\d\d)\b|server|internal|overload|unavailable|rate.?limit|timeout", re.IGNORECASE)
@@ -64,11 +67,12 @@ class Completion:
         self.shown: list[str] = []
         """All pieces so far."""
         self._faults = faults
+        self._secrets = [each for each in faults.secrets if len(each) >= _SECRET_CHARS]
         self._n_bytes = self._n_chars = self._n_chunks = 0
         self._buffer = b""
         self._data = bytearray()
         self._is_json = False
-        self._held = ""
+        self._tail = self._held = ""
         self._stage = "start"
 
     def feed(self, chunk: bytes) -> Iterator[str]:
@@ -98,6 +102,7 @@ class Completion:
             raise self._unreadable("not one piece of a chat completion")
         if not self.done and not self.finish:
             raise self._cut("it ended early")
+        yield from self._show("", final=True)
         if self._stage == "start" and self._held:
             self.shown.append(self._held)
             yield self._held
@@ -179,14 +184,22 @@ class Completion:
         parts = [self._expect(part, dict, "a part of content") for part in content]
         return "".join(self._expect(part.get("text"), str, "text") for part in parts if part.get("type") == "text")
 
-    def _show(self, text: str) -> Iterator[str]:
+    def _show(self, text: str, *, final: bool = False) -> Iterator[str]:
         self._n_chars += len(text)
         if self._n_chars > TEXT_LIMIT:
             raise self._unreadable(f"more than {TEXT_LIMIT:,} characters")
-        text = self._drop_thoughts(drop_controls(text))
+        text = self._drop_thoughts(self._drop_keys(drop_controls(text), final=final))
         if text:
             self.shown.append(text)
             yield text
+
+    def _drop_keys(self, text: str, *, final: bool) -> str:
+        """Return the text up to where a key may begin, which only the next text can tell."""
+        text = mask(self._tail + text, self._secrets)
+        starts = (len(text) - n for each in self._secrets for n in range(1, len(each)) if text.endswith(each[:n]))
+        cut = len(text) if final else min(starts, default=len(text))
+        self._tail = text[cut:]
+        return text[:cut]
 
     def _drop_thoughts(self, text: str) -> str:
         """Return what may be shown of the next text: no blank space and no <think> block at the beginning."""
@@ -228,8 +241,7 @@ class Faults:
     def error(self, kind: type[LLMError], found: str, step: str) -> LLMError:
         """Make an error that names the endpoint, what was found (shortened) and what to do."""
         found = " ".join("".join(each for each in found if each.isprintable() or each.isspace()).split())
-        for secret in self.secrets:
-            found = found.replace(secret, "***")
+        found = mask(found, self.secrets)
         found = found if len(found) <= _FOUND_LIMIT else f"{found[: _FOUND_LIMIT - 1]}…"
         return kind(f"no answer from the LLM at {self.name}: {found}; {step}")
 
@@ -241,6 +253,11 @@ class Faults:
         """Make the error for a response of any status but success."""
         message, words = _read_error(body)
         found = f"status {status}, {message}" if message else f"status {status}"
+        is_too_long = _TOO_LONG.search(f"{message} {words}") is not None
+        if status >= 500 and is_too_long:  # the same again would not mend it
+            error = self.error(LLMUnavailable, found, _NEXT_STEPS[413])
+            error.too_long = True
+            return error
         if status == 429 or status >= 500:
             asked = headers.get("retry-after", "")
             error = self.error(LLMUnavailable, f"Retry-After {asked}, {found}" if asked else found, "try again later")
@@ -252,7 +269,7 @@ class Faults:
         is_malformed = status in {400, 422}
         if is_malformed and "stream_options" in message:
             return RetryError(error, drop="stream_options")
-        error.too_long = status == 413 or (is_malformed and _TOO_LONG.search(f"{message} {words}") is not None)
+        error.too_long = status == 413 or (is_malformed and is_too_long)
         return error
 
     def from_object(self, raw: bytes) -> LLMError:
@@ -263,7 +280,7 @@ class Faults:
         if _SERVER_FAULT.search(words):
             kind = LLMUnavailable
         error = self.error(kind, f"an error instead of an answer: {words} {message}", "see the endpoint's log")
-        error.too_long = is_too_long and kind is LLMRejected
+        error.too_long = is_too_long
         return error
 
     def from_connection(self, error: Exception) -> LLMError | RetryError:
@@ -283,6 +300,13 @@ class Faults:
             return None
         shown = "".join([*traceback.format_exception(error), *map(repr, _causes(error))])
         return None if any(secret in shown for secret in self.secrets) else error
+
+
+def mask(text: str, secrets: Iterable[str]) -> str:
+    """Put stars in place of each secret."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
 
 
 def drop_controls(text: str) -> str:
@@ -326,6 +350,6 @@ def _read_wait(asked: str) -> float:
     """Return the seconds that a Retry-After header asks for (RFC 9110, section 10.2.3), 0 if it cannot be read."""
     with contextlib.suppress(ValueError):
         return float(asked)
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, OverflowError):
         return parsedate_to_datetime(asked).timestamp() - time.time()
     return 0.0

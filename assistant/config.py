@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -156,11 +157,16 @@ class Config:
     def __repr__(self) -> str:
         """Show what differs from the defaults; a key is shown as `***`."""
         shown = {
-            each.name: "***" if each.metadata.get("secret") else getattr(self, each.name)
+            each.name: "***" if each.metadata.get("secret") else _without_password(getattr(self, each.name))
             for each in _settings()
             if self.origins[each.name] != "default" and getattr(self, each.name) is not None
         }
         return f"Config({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+
+def _without_password(value: object) -> object:
+    """Return a value with the user and password that an address may hold masked."""
+    return re.sub(r"//[^/@\s]+@", "//***@", value) if isinstance(value, str) else value
 
 
 def default_library() -> Path:

@@ -36,6 +36,8 @@ K1, B = 1.5, 0.75
 """BM25's saturation and length normalisation (Robertson and Zaragoza, FnTIR 2009, section 3.5)."""
 TITLE_WEIGHT = 2
 """How often a title's terms count in BM25."""
+TYPOS = {5: 1, 8: 2}
+"""So many slips are forgiven in an unknown term of at least so many letters."""
 TAIL_SHARE, TAIL_CHUNKS = 0.1, 5_000
 """A tail is folded in when it passes this share of the chunks, and at least so many."""
 EF_SEARCH, EF_CONSTRUCTION, NEIGHBOURS = 400, 200, 16
@@ -146,6 +148,14 @@ class Index:
             [scores, np.array([lexicon.score(query, each) for each in self.tail_terms], dtype=np.float32)]
         )
 
+    def respell(self, term: str) -> str:
+        """Return the known term that an unknown one probably is, misspelt or spelt as elsewhere, or the term itself."""
+        return term if term in self._tail_vocabulary else self.generation.lexicon.respell(term)
+
+    @cached_property
+    def _tail_vocabulary(self) -> frozenset[str]:
+        return frozenset().union(*self.tail_terms)
+
     def cosines(self, query: Floats, rows: Ints) -> tuple[Floats, Floats, Floats]:
         """Return (rows,) cosines of `query` with each paper's whole abstract, best chunk and best sentence."""
         part, tail = self.generation.part, self.tail
@@ -233,6 +243,28 @@ class Lexicon:
         known = self._vocabulary.get(term)
         df = 0 if known is None else int(self._bm25.scores["indptr"][known + 1] - self._bm25.scores["indptr"][known])
         return float(np.log1p((self.n - df + 0.5) / (df + 0.5)))
+
+    def respell(self, term: str) -> str:
+        """Return the known term with the same first letter that is nearest to an unknown one, if one is near enough.
+
+        Distance = insertions, deletions, substitutions and swaps of neighbours (optimal string alignment).
+        """
+        if self.knows(term) or len(term) < min(TYPOS):
+            return term
+        from rapidfuzz import process
+        from rapidfuzz.distance import OSA
+
+        near = max(most for length, most in TYPOS.items() if len(term) >= length)
+        found = process.extractOne(term, self._by_first_letter.get(term[0], ()), scorer=OSA.distance, score_cutoff=near)
+        return found[0] if found else term
+
+    @cached_property
+    def _by_first_letter(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for term in self._vocabulary:
+            if isinstance(term, str) and term:  # bm25s keeps an empty one.
+                found.setdefault(term[0], []).append(term)
+        return found
 
     def knows(self, term: str) -> bool:
         """Tell whether any indexed document holds the term."""

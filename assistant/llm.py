@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import logging
 import math
 import queue
 import re
@@ -21,12 +22,12 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from assistant.completion import ERROR_LIMIT, Completion, Faults, RetryError, drop_controls
+from assistant.completion import ERROR_LIMIT, Completion, Faults, RetryError, drop_controls, mask
 from assistant.config import Config
 from assistant.errors import ConfigError, LLMError, LLMRejected, LLMUnavailable
 from assistant.tokens import count_tokens
@@ -51,6 +52,8 @@ _SENT_HEADERS = {
     *("accept", "accept-encoding", "content-type", "content-length"),
 }
 """Nothing else is sent: the client would add its platform, and headers named in OPENAI_* variables."""
+_LIBRARIES = {"openai", "httpx2", "httpcore2"}
+"""They log what an endpoint sends them, its headers at DEBUG: it may be the key."""
 
 
 class LLM:
@@ -137,6 +140,8 @@ class _Endpoint:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.running: set[_Call] = set()
+        self.refused: set[str] = set()
+        """Fields of a request that it said it does not know."""
         url = urlsplit(config.llm_base_url)
         self._is_loopback = re.fullmatch(r"localhost|127\..*|::1", url.hostname or "") is not None
         self._key = (config.api_key or "").strip() or _DUMMY_KEY
@@ -158,6 +163,7 @@ class _Endpoint:
             trust_env=not self._is_loopback,
             event_hooks={"request": [_strip_headers], "response": [self._check_status]},
         )
+        _MASK.watch(self.faults.secrets)
         return openai.AsyncOpenAI(
             api_key=self._key,
             base_url=self.config.llm_base_url,
@@ -275,17 +281,17 @@ class _Call:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        waits_s = iter(_BACKOFF_S)
+        waits_s, refused = iter(_BACKOFF_S), self._endpoint.refused
         while True:
             self.requests += 1
             try:
-                return await self._request(body)
+                return await self._request({name: value for name, value in body.items() if name not in refused})
             except RetryError as failed:
                 wait_s = 0.0 if failed.drop else max(next(waits_s, math.inf), failed.wait_s)
                 is_in_time = wait_s <= (self._deadline - time.monotonic()) / 2
                 if self.requests >= self._max_requests or not is_in_time:
                     raise failed.error from failed.__cause__
-                body.pop(failed.drop, None)
+                refused.update({failed.drop} - {""})
             await asyncio.sleep(wait_s)
 
     async def _request(self, body: dict[str, Any]) -> None:
@@ -355,6 +361,32 @@ class _Loop(asyncio.SelectorEventLoop):
 
         threading.Thread(target=resolve, name="assistant-llm-name", daemon=True).start()
         return await asyncio.wrap_future(future)
+
+
+class _Mask(logging.Filter):
+    """Puts stars in place of the keys in use wherever one of the libraries underneath logs it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._secrets: set[str] = set()
+
+    def watch(self, secrets: Iterable[str]) -> None:
+        """Watch every logger that the libraries have by now, for these secrets too."""
+        self._secrets.update(secrets)
+        for name in tuple(logging.root.manager.loggerDict):
+            if name.partition(".")[0] in _LIBRARIES:
+                logging.getLogger(name).addFilter(self)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See `logging.Filter.filter`."""
+        said = record.getMessage()
+        masked = mask(said, tuple(self._secrets))
+        if masked != said:
+            record.msg, record.args = masked, ()
+        return True
+
+
+_MASK = _Mask()
 
 
 async def _strip_headers(request: httpx2.Request) -> None:

@@ -23,7 +23,7 @@ from assistant.index import Floats, Index, Ints
 from assistant.papers import normalised_title
 from assistant.rerank import Reranker
 from assistant.store import Store
-from assistant.text import terms
+from assistant.text import plain_terms, terms
 from assistant.types import Hit, Hits
 
 GRANULARITIES = (1.0, 2.0, 1.0)
@@ -54,11 +54,13 @@ class Query:
     text: str
     vector: Floats
     terms: tuple[str, ...]
+    plain: frozenset[str]
+    """Those that may be misspelt; see `plain_terms`."""
 
     @classmethod
     def of(cls, text: str, encoder: Encoder) -> Query:
         """Encode a text."""
-        return cls(text, encoder.encode_queries([text])[0], tuple(terms(text)))
+        return cls(text, encoder.encode_queries([text])[0], tuple(terms(text)), plain_terms(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +110,9 @@ class Lexical:
     def scores(self, query: Query) -> Floats:
         """Return the score of every row."""
         lexicon = self.index.generation.lexicon
-        weight = sum(lexicon.idf(t) * (1.0 if lexicon.knows(t) else UNKNOWN_TERM) for t in query.terms)
-        return self.index.lexical_scores(query.terms) / np.float32(max(weight, 1e-9))
+        meant = [self.index.respell(term) if term in query.plain else term for term in query.terms]
+        weight = sum(lexicon.idf(t) * (1.0 if lexicon.knows(t) else UNKNOWN_TERM) for t in meant)
+        return self.index.lexical_scores(meant) / np.float32(max(weight, 1e-9))
 
     def rank(self, query: Query, allowed: NDArray[np.bool_], depth: int) -> Ranking:
         """See `Retriever`; a paper that shares no term with the query is not found."""

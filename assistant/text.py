@@ -15,12 +15,18 @@ STOP_WORDS = frozenset(
 """A small list: words that ask or bind and tell no two abstracts apart."""
 
 WORD = re.compile(r"\w+")
+_PLAIN = re.compile(r"\b[a-z]+\b")
 
 
 def terms(text: str) -> list[str]:
     """Return the stemmed terms of `text`, in order, repeats included."""
     words = [word for word in WORD.findall(text.casefold()) if word not in STOP_WORDS]
     return _stemmer().stemWords(words)  # type: ignore[no-any-return]
+
+
+def plain_terms(text: str) -> frozenset[str]:
+    """Return the terms of words in small letters: those may be misspelt, where a name may just be unknown."""
+    return frozenset(terms(" ".join(_PLAIN.findall(text))))
 
 
 def words(text: str) -> list[str]:

@@ -23,7 +23,7 @@ from assistant.chunk import TITLE_TOKENS, chunk_abstract, split_sentences
 from assistant.config import cache_folder
 from assistant.embed import Encoder
 from assistant.followup import searched_text
-from assistant.index import K1, TITLE_WEIGHT, B
+from assistant.index import K1, TITLE_WEIGHT, B, Lexicon
 from assistant.ingest import identity
 from assistant.retrieve import (
     DEPTH,
@@ -35,7 +35,7 @@ from assistant.retrieve import (
     NEIGHBOURS,
     UNKNOWN_TERM,
 )
-from assistant.text import STOP_WORDS, WORD, terms
+from assistant.text import STOP_WORDS, WORD, plain_terms, terms
 from assistant.types import Paper
 from eval.data import Collection, Qrels, Question, judge
 from eval.measures import SEED, PerQuery, compare, estimate, score_run
@@ -66,6 +66,7 @@ class Recipe:
     unknown: float = UNKNOWN_TERM
     method: str = "lucene"
     stem: bool = True
+    respell: bool = True
     title_weight: int = TITLE_WEIGHT
     k1: float = K1
     b: float = B
@@ -98,6 +99,7 @@ def variants() -> Iterator[tuple[str, str, Recipe]]:
     yield "chunks", "mean of the best two", Recipe(pool="two")
     for text, change in (
         ("no stemming", {"stem": False}),
+        ("no respelling", {"respell": False}),
         ("title once", {"title_weight": 1}),
         ("title three times", {"title_weight": 3}),
         ("k1 1.2", {"k1": 1.2}),
@@ -248,7 +250,16 @@ class Lab:
 
     def _lexical(self, recipe: Recipe) -> tuple[Floats, Floats]:
         """Return BM25 (queries, documents) and each query's own weight, the sum of its terms' idf."""
-        key = ("bm25", recipe.method, recipe.stem, recipe.title_weight, recipe.k1, recipe.b, recipe.unknown)
+        key = (
+            "bm25",
+            recipe.method,
+            recipe.stem,
+            recipe.title_weight,
+            recipe.k1,
+            recipe.b,
+            recipe.unknown,
+            recipe.respell,
+        )
         return self._remember(key, lambda: self._bm25(recipe))  # type: ignore[no-any-return]
 
     def _bm25(self, recipe: Recipe) -> tuple[Floats, Floats]:
@@ -256,18 +267,13 @@ class Lab:
         bm25 = bm25s.BM25(k1=recipe.k1, b=recipe.b, method=recipe.method)
         documents = [cut(title) * recipe.title_weight + cut(abstract) for title, abstract in self.papers]
         bm25.index(documents, show_progress=False)
-        held: dict[str, int] = {}
-        for document in documents:
-            for term in set(document):
-                held[term] = held.get(term, 0) + 1
-        n = len(documents)
+        lexicon = Lexicon(bm25, len(documents), 1.0)
         scores, weights = [], []
         for text in self.queries.values():
-            query = cut(text)
-            known = [term for term in query if term in held]
-            scores.append(bm25.get_scores(known) if known else np.zeros(n, dtype=np.float32))
-            idf = [np.log1p((n - held.get(t, 0) + 0.5) / (held.get(t, 0) + 0.5)) for t in query]
-            weights.append(sum(w * (1 if t in held else recipe.unknown) for t, w in zip(query, idf, strict=True)))
+            plain = plain_terms(text) if recipe.respell and recipe.stem else frozenset()
+            query = [lexicon.respell(term) if term in plain else term for term in cut(text)]
+            scores.append(lexicon.scores(query))
+            weights.append(sum(lexicon.idf(t) * (1 if lexicon.knows(t) else recipe.unknown) for t in query))
         return np.array(scores, dtype=np.float32), np.maximum(np.array(weights, dtype=np.float32), 1e-9)
 
     def vectors(self, unit: str) -> tuple[Floats, NDArray[np.int64]]:
@@ -279,7 +285,7 @@ class Lab:
         texts = [text for cut in cuts for text in cut]
         starts = np.concatenate([[0], np.cumsum([len(cut) for cut in cuts])]).astype(np.int64)
         digest = hashlib.sha256("\0".join([identity(self.encoder), *texts]).encode()).hexdigest()[:16]
-        file = cache_folder() / "eval" / "study" / f"{self.name}-{unit}-{digest}.npy"
+        file = cache_folder() / "eval" / "study" / f"{unit}-{digest}.npy"
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
             rows = [self.encoder.encode_documents(texts[i : i + _BATCH]) for i in range(0, len(texts), _BATCH)]

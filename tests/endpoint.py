@@ -11,16 +11,20 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Literal, Self
 
 LONGEST_S = 60.0
 """No loop of a reply runs longer."""
+CERTIFICATE = Path(__file__).parent / "data" / "untrusted.pem"
+"""Made for these tests, for 127.0.0.1, signed by nobody that anybody trusts; with its key."""
 USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 
 
@@ -141,9 +145,7 @@ class Endpoint:
     """
 
     def __init__(self, reply: Script) -> None:
-        self.requests: list[dict[str, Any]] = []
-        """Those that came: path, headers (lower-case names), body."""
-        self._reply = reply
+        self.become(reply)
         self._closing = threading.Event()
         self._open: dict[socket.socket, threading.Thread] = {}
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -165,6 +167,12 @@ class Endpoint:
                 connection.shutdown(socket.SHUT_RDWR)
             thread.join()
 
+    def become(self, reply: Script, *, tls: bool = False) -> None:
+        """Do this from now on, as if newly begun; `tls`: behind a certificate that nobody trusts."""
+        self.requests: list[dict[str, Any]] = []
+        """Those that came: path, headers (lower-case names), body."""
+        self._reply, self._is_tls = reply, tls
+
     def is_idle(self, timeout_s: float = 2.0) -> bool:
         """Wait until every caller has hung up; False if one is still there after that time."""
         end = time.monotonic() + timeout_s
@@ -184,6 +192,9 @@ class Endpoint:
         with connection, contextlib.suppress(OSError):
             try:
                 connection.settimeout(LONGEST_S)
+                if self._is_tls:
+                    with _untrusted().wrap_socket(connection.dup(), server_side=True):
+                        return  # nobody goes on with it
                 request = _read_request(connection)
                 if request is None:  # no HTTP, such as the first bytes of TLS
                     connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -208,6 +219,12 @@ class Endpoint:
             connection.recv(1)  # until the caller hangs up, or this server closes
         elif reply.then == "reset":
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def _untrusted() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    return context
 
 
 class _Endless:

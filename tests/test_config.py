@@ -74,6 +74,7 @@ def test_no_key_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASSISTANT_LLM_API_KEY", "sk-secret")
     config = Config(k=9)
     assert "sk-secret" not in repr(config) + str(config) + config.digest
+    assert "pass1" not in repr(Config(llm_base_url="http://me:pass1@127.0.0.1:1/v1"))
     assert "k=9" in repr(config)
 
 

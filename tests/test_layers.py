@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "assistant"
 LAYERS = {
     "types": 0, "errors": 0, "text": 0,
     "clean": 1, "config": 1, "tokens": 1, "chunk": 1, "completion": 1, "figures": 1,
-    "papers": 2, "export": 2, "store": 2, "prompt": 2, "llm": 2, "abstain": 2,
+    "names": 2, "papers": 2, "export": 2, "store": 2, "prompt": 2, "llm": 2, "abstain": 2,
     "embed": 3, "rerank": 3, "followup": 3, "cite": 3, "markers": 3,
     "index": 4, "units": 4,
     "ingest": 5, "retrieve": 5, "extract": 5, "gate": 5,
