@@ -2,7 +2,8 @@
 
 What retrieval says is not enough: a paper may be on the topic and yet leave out the detail that is asked for. So the
 best paper's score and lead are joined with what it does not mention: of the things the question names (`WMT14`,
-`Whisper`), and of what it asks for (`which learning rate`, `how many GPU hours`). The weights are fitted by
+`Whisper`), of what it asks for (`which problem`, `how many kernels`), and of the details of an experiment, whose names
+no abstract that tells them leaves out (`learning rate`, `GPU hours`, `BLEU`). The weights are fitted by
 `python -m eval fit` and kept with their operating curve in `data/refusal.json`.
 """
 
@@ -48,6 +49,58 @@ _ASKED_ENDS = re.compile(
 _BEGINNING = re.compile(r"(?:^|[.?!:]\s+)\W*[A-Z][a-z]*\b")
 
 
+DETAILS = {
+    "temperature": "temperature",
+    "learning rate": "learning rate",
+    "weight decay": "weight decay",
+    "batch size": "batch",
+    "dropout": "dropout",
+    "epoch": "epoch|iteration|schedule",
+    "optimizer": "optimi[sz]er|sgd|adam|lbfgs",
+    "warmup": "warm-?up",
+    "random seed": "seeds?",
+    "hyperparameter": "hyper-?parameter|sensitiv",
+    "GPU hour": "gpu|tpu|hour|day",
+    "GPU": "gpu|tpu|hardware|accelerator|device",
+    "training time": "hour|day|minute|faster|speed|time|fast",
+    "training cost": "cost|hour|day|dollar|cheap|efficien|time",
+    "price": "price|dollar|cheap|free",
+    "licence": "licen[cs]e",
+    "funding": "fund|grant|sponsor",
+    "funded": "fund|grant|sponsor",
+    "LoRA rank": "rank",
+    "chunk size": "chunk",
+    "vocabulary size": "vocabular",
+    "hidden size": "hidden|dimension|width",
+    "attention head": "heads?",
+    "number of layers": "layer|depth|deep|block",
+    "BLEU": "bleu",
+    "ROUGE": "rouge",
+    "word error rate": "wer|word error",
+    "FID": "fid|fr[eé]chet",
+    "perplexity": "perplexit|ppl",
+    "mAP": "map|average precision|ap",
+    "mIoU": "m?iou|intersection",
+    "MAE": "mae|absolute error",
+    "RMSE": "r?mse|squared? error",
+    "AUC": "auc|auroc|area under|roc",
+    "F1 score": "f1|f-?score|f-?measure",
+    "frames per second": "fps|frames per second|frames/s|real-?time",
+    "fps": "fps|frames per second|frames/s|real-?time",
+    "latency": "latenc|ms|millisecond|faster|speed|real-?time",
+    "throughput": "throughput|faster|speed|per second",
+    "FLOP": "flop|macs?|comput",
+    "energy consumption": "energy|power|watt|joule",
+    "carbon footprint": "carbon|co2|energy",
+    "annotator": "annotat|label+er|human|expert|crowd",
+}
+"""A detail, as it is asked for, and how an abstract that tells it names it (the beginning of a word)."""
+_TOLD = {
+    re.compile(rf"\b{detail.replace(' ', '[ -]?')}s?\b", re.IGNORECASE): re.compile(rf"\b(?:{told})", re.IGNORECASE)
+    for detail, told in DETAILS.items()
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Signals:
     """What the decision rests on, each about 0 to 1."""
@@ -60,6 +113,8 @@ class Signals:
     """Share of the things the question names, by idf, that the best paper does not mention."""
     unasked: float
     """Share of what the question asks for, by idf, that the best paper does not mention."""
+    untold: float
+    """Share of the `DETAILS` that the question asks for which the best paper does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +149,9 @@ def read_signals(question: str, hits: Hits, idf: Callable[[str], float]) -> Sign
         idf: Weight of a term in this library.
     """
     best = hits[0].paper
-    held = set(terms(f"{best.title} {best.abstract}"))
+    text = f"{best.title} {best.abstract}"
+    held = set(terms(text))
+    details = [told.search(text) is None for detail, told in _TOLD.items() if detail.search(question)]
     named = {term: idf(term) for name in names(question) for term in terms(name)}
     asked = {term: idf(term) for phrase in asked_for(question) for term in terms(phrase)}
     return Signals(
@@ -102,6 +159,7 @@ def read_signals(question: str, hits: Hits, idf: Callable[[str], float]) -> Sign
         gap=hits[0].score - hits[1].score if len(hits) > 1 else 0.0,
         unnamed=_missing(named, held),
         unasked=_missing(asked, held),
+        untold=sum(details) / len(details) if details else 0.0,
     )
 
 

@@ -7,153 +7,20 @@ never depends on how the text arrived, so a streamed answer and a whole one are 
 What does not resolve is dropped and counted: markers of no evidence, author-year citations, DOIs, links and arXiv ids
 that the evidence does not hold, a list of references at the end. Code and maths are left alone, and so is what is
 quoted from the evidence, except that its bracketed numbers are shown in round ones: `[n]` is only ever a marker.
+What resolves and yet is not borne out by what it cites, a figure, a name, a citation, is flagged in its place.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 from assistant import markers
-from assistant.chunk import ABBREVIATION
-from assistant.cite import ADDRESS, CLAIM_CHARS, FIGURE, NEAR_CHARS, Source, address_core, address_key, figures
+from assistant.cite import ADDRESS, CLAIM_CHARS, NEAR_CHARS, Source, address_core, address_key
+from assistant.figures import figures_unsupported
+from assistant.names import Names, names_unsupported
 from assistant.text import terms
-from assistant.types import Checks, Citation, Evidence, Figure, Prompt
-
-UNIT_CHARS = 4_000
-"""Longest unit but a fenced block; beyond it a cut is forced."""
-AHEAD_CHARS = 200
-"""So far behind a full stop its markers are looked for: longer than any marker."""
-HEAD_CHARS = 12
-"""So much of a line tells what it is; longer than any abbreviation."""
-KEPT_CHARS, BLOCK_CHARS = 420, 2_020
-"""Longest code or maths within a line, and maths over several."""
-
-
-class _Cutter:
-    """Cuts a stream into units. It goes on where it stopped, so that short pieces cost no more than long ones."""
-
-    def __init__(self, sentences: str = "") -> None:
-        self._text = sentences
-        self._start, self._scan = -1, 0
-        """Where the unit begins, -1 while only white space came; from where on nothing is decided yet."""
-        self._line_start = not sentences
-
-    def add(self, piece: str) -> None:
-        """Take in more text."""
-        self._text += piece
-
-    def units(self, *, final: bool) -> Iterator[tuple[str, str]]:
-        """Yield (white space before it, unit) for each unit that is complete; `final`: nothing more will arrive."""
-        while self._begin() and (end := self._end(final=final)) is not None:
-            gap, unit, self._text = self._text[: self._start], self._text[self._start : end], self._text[end:]
-            self._start, self._scan, self._line_start = -1, 0, False
-            yield gap, unit.rstrip()
-
-    def _begin(self) -> bool:
-        """Find where the unit begins; False while only white space came."""
-        if self._start < 0 and (ink := markers.INK.search(self._text, self._scan)):
-            self._start = self._scan = ink.start()
-            self._line_start = self._line_start or "\n" in self._text[: self._start]
-        elif self._start < 0:
-            self._scan = len(self._text)
-        return self._start >= 0
-
-    # The methods below return where the unit ends; None: that cannot be told yet; -1: not there.
-
-    def _end(self, *, final: bool) -> int | None:
-        text, start = self._text, self._start
-        limit = start + UNIT_CHARS
-        line_end = text.find("\n", start, limit)
-        line_known = line_end >= 0 or final or len(text) >= limit
-        if len(text) - start < HEAD_CHARS and not line_known and text[start] in markers.HEADS:
-            return None
-        if text.startswith(("```", "~~~"), start):
-            if not line_known:
-                return None
-            if fence := markers.FENCE.match(text, start, limit):
-                return self._fence_end(fence[1] or fence[2], final=final)
-        if self._line_start and markers.WHOLE_LINE.match(text, start):
-            end = line_end if line_known else None
-        else:
-            end = self._prose_end(limit, final=final)
-        if end == -1 and len(text) >= limit:
-            space = text.rfind(" ", start, limit)
-            return self._scan if self._scan > limit else space if space > start else limit
-        return (len(text) if final else None) if end == -1 else end
-
-    def _fence_end(self, fence: str, *, final: bool) -> int | None:
-        while (end := self._text.find("\n", self._scan)) >= 0:
-            if self._scan > self._start and markers.closes(self._text[self._scan : end], fence):
-                return end
-            self._scan = end + 1
-        return len(self._text) if final else None
-
-    def _prose_end(self, limit: int, *, final: bool) -> int | None:
-        decide = {"kept": self._at_kept, "stop": self._at_stop, "line": self._at_line}
-        while point := markers.POINT.search(self._text, self._scan, limit):
-            self._scan = point.start()
-            end = decide[str(point.lastgroup)](point, final=final)
-            if end != -1:
-                return end
-        self._scan = max(self._scan, min(len(self._text), limit) - 1)
-        return -1
-
-    def _at_kept(self, point: re.Match[str], *, final: bool) -> int | None:
-        """Pass over code or maths; an opening that nothing closes is a character like others."""
-        text, at = self._text, point.start()
-        is_block = point[0] in {"$$", "\\["}
-        edge = at + (BLOCK_CHARS if is_block else KEPT_CHARS)
-        ended = markers.BLANK_LINE.search(text, at, edge) if is_block else "\n" in text[at:edge]
-        kept = markers.KEPT.match(text, at, edge)
-        if not (ended or final or len(text) >= edge or (kept and kept.end() < len(text))):
-            return None
-        if not kept and at > self._start and point[0].startswith("```") and markers.FENCE.match(text, at, edge):
-            return at
-        self._scan = kept.end() if kept else point.end()
-        return -1
-
-    def _at_stop(self, stop: re.Match[str], *, final: bool) -> int | None:
-        """End a sentence behind its full stop and the markers that follow it."""
-        text, end = self._text, stop.end()
-        line_end = text.find("\n", end, end + AHEAD_CHARS)
-        edge = line_end if line_end >= 0 else end + AHEAD_CHARS
-        trailing = markers.TRAILING.match(text, end, edge)
-        after = trailing.end() if trailing else end
-        follows = markers.INK.search(text, after, edge)
-        if (not follows or follows[0] in markers.OPENERS) and not (line_end >= 0 or final or len(text) >= edge):
-            return None
-        self._scan = end
-        if not follows or stop[0][0] in "。！？":
-            return after
-        if follows.start() == after or self._goes_on(stop):
-            return -1
-        if follows[0].islower():
-            # "It wins. [1] shows how": the marker opens the next sentence. "It wins [1]. iGPT does not": a name.
-            opens_next = after > end and text[end].isspace()
-            return end if opens_next else after if after > end or text[end - 2 : end] == "]." else -1
-        return after
-
-    def _goes_on(self, stop: re.Match[str]) -> bool:
-        """Tell whether a full stop belongs to an abbreviation or stands inside round brackets."""
-        text, at = self._text, stop.start()
-        is_short = ABBREVIATION.search(text[max(self._start, at - HEAD_CHARS) : at + 1])
-        inside = text[self._start : stop.end()]
-        return bool(is_short) or inside.count("(") > inside.count(")") or inside.count("[") > inside.count("]")
-
-    def _at_line(self, point: re.Match[str], *, final: bool) -> int | None:
-        """End a unit with its line, unless a sentence was wrapped there."""
-        text, at = self._text, point.start()
-        is_open = text[at - 1] in ",;–-"
-        if not (is_open or text[at - 1].isalnum()):
-            return at
-        follows = markers.INK.search(text, at, at + KEPT_CHARS)
-        if not follows and not final and len(text) < at + KEPT_CHARS:
-            return None
-        self._scan = at + 1
-        if not follows or "\n" in text[at + 1 : follows.start()]:
-            return at
-        return -1 if follows[0].islower() or (is_open and follows[0].isdigit()) else at
+from assistant.types import Checks, Citation, Evidence, Figure, Marker, Name, Prompt
+from assistant.units import Cutter
 
 
 class Gate:
@@ -166,7 +33,7 @@ class Gate:
         self.refused = False
         """The agreed refusal was found where an answer should begin."""
         self._sources = [Source(each) for each in prompt.evidence]
-        self._cutter = _Cutter()
+        self._cutter = Cutter()
         self._held: list[str] = []
         self._shown: list[str] = []
         self._length = 0
@@ -174,11 +41,19 @@ class Gate:
         """The white space since the last unit that was not dropped."""
         self._ended = self._listing = False
         """A list of references began; the last unit was an entry of a list of papers, which is the answer itself."""
+        self._waiting: list[tuple[str, str]] = []
+        """A heading, of which it is not known yet whether references follow it, and lines that lead in."""
         self._last = ""
         """The last unit that has words."""
+        self._open = "", 0
+        """It and its place, while it cites nothing: a marker that follows alone is its citation."""
         self._kept: list[str] = []
         self._repaired = self._dropped = self._uncited = self._references = 0
-        self._figures: list[Figure] = []
+        self._asked = Names(f"{prompt.question} {prompt.searched}")
+        """What the question names may be named in the answer."""
+        self._figure_flags: list[Figure] = []
+        self._name_flags: list[Name] = []
+        self._marker_flags: list[Marker] = []
 
     @property
     def started(self) -> bool:
@@ -193,7 +68,15 @@ class Gate:
     @property
     def checks(self) -> Checks:
         """What was done so far."""
-        return Checks(self._repaired, self._dropped, self._uncited, tuple(self._figures), self._references)
+        return Checks(
+            self._repaired,
+            self._dropped,
+            self._uncited,
+            tuple(self._figure_flags),
+            self._references,
+            tuple(self._name_flags),
+            tuple(self._marker_flags),
+        )
 
     def feed(self, piece: str) -> list[str]:
         """Take in a piece of raw text; return what became final."""
@@ -206,7 +89,7 @@ class Gate:
 
     def cut(self) -> None:
         """Forget what has not become final: the stream broke off inside it. What is fed next begins anew."""
-        self._cutter, self._ended = _Cutter(), False
+        self._cutter, self._ended, self._waiting = Cutter(), False, []
 
     def _drain(self, *, final: bool) -> list[str]:
         return [text for gap, unit in self._cutter.units(final=final) for text in self._let_through(gap, unit)]
@@ -215,6 +98,10 @@ class Gate:
         self._gap = max(self._gap, gap, key=lambda each: (each.count("\n"), len(each)))
         if self._refuses(unit) or self._is_reference(gap, unit):
             return []
+        units, self._waiting = [*self._waiting, (gap, unit)], []
+        return [text for each in units for text in self._show(*each)]
+
+    def _show(self, gap: str, unit: str) -> list[str]:
         text, is_less = self._mark(unit)
         has_content = bool(markers.CONTENT.search(markers.WHOLE_LINE.sub("", text, count=1)))
         if is_less and not has_content:
@@ -229,6 +116,7 @@ class Gate:
 
     def _joint(self, gap: str, unit: str) -> str:
         """Return the white space between the last unit and this one; a list item keeps its indent."""
+        self._gap = self._gap or gap
         newlines = min(2, self._gap.count("\n"))
         nested = (
             markers.INDENT.search(gap)
@@ -253,13 +141,19 @@ class Gate:
 
     def _is_reference(self, gap: str, unit: str) -> bool:
         """Tell whether a unit belongs to an appended list of references; count its entries."""
-        if self._ended:
-            self._references += "\n" in gap
+        if self._ended and not self._is_statement(unit):
+            leads = self._waiting and unit.endswith(":")
+            self._waiting = [*self._waiting, (gap, unit)] if leads else []
+            self._references += not leads and "\n" in gap
             return True
+        if self._ended:
+            self._ended = False
+            return False
         heading = markers.REFERENCES.match(unit) if self._length else None
         has_more = heading is not None and heading.end() < len(unit)
         if heading and not (has_more and self._is_verbatim(unit)):
             self._ended = True
+            self._waiting = [] if has_more else [(gap, unit)]
             self._references += has_more
             return True
         entry = markers.ENTRY.match(unit)
@@ -272,6 +166,13 @@ class Gate:
         self._listing = bool(is_entry) and not is_appended
         self._references += is_appended
         return is_appended
+
+    def _is_statement(self, unit: str) -> bool:
+        """Tell whether a unit under a heading such as `Sources` says something and cites who says it."""
+        claim = markers.MARKER.sub("", unit)
+        named = [number for match in markers.MARKER.finditer(unit) for number in markers.numbers(match[0])]
+        cited = [self._sources[number - 1] for number in named if 1 <= number <= len(self._sources)]
+        return not markers.ENTRY.match(unit) and markers.states(claim) and any(each.says(claim) for each in cited)
 
     # --- Resolving a unit ---------------------------------------------------------------------------------------------
 
@@ -326,8 +227,9 @@ class Gate:
 
     def _marker(self, match: re.Match[str]) -> str:
         numbers = next(group for group in match.groups() if group)
-        is_interval = 0 in markers.numbers(numbers) and any(match[0] in each.passage for each in self.evidence)
-        if is_interval or self._is_quoted(match):
+        is_held = 0 in markers.numbers(numbers) and any(match[0] in each.passage for each in self.evidence)
+        before = match.string[max(0, match.start() - NEAR_CHARS) : match.start()]
+        if is_held or markers.is_interval(before, numbers) or self._is_quoted(match):
             return self._set_aside(f"({numbers})")
         target = match[0].partition("](")[2].strip(")^")
         self._references += bool(ADDRESS.match(target)) and not self._holds(target)
@@ -392,7 +294,7 @@ class Gate:
 
     def _names(self, name: str) -> bool:
         parts = set(re.findall(r"[^\W\d_]{2,}", name))
-        return any(parts <= source.names for source in self._sources)
+        return any(parts <= source.words for source in self._sources)
 
     def _is_quoted(self, match: re.Match[str]) -> bool:
         """Tell whether a form stands inside text that matches the evidence, by what is before or behind it."""
@@ -423,35 +325,50 @@ class Gate:
                 shown, plain = shown + text, plain + (" " * len(text) if markers.FENCE.match(text) else text)
         self._cite(plain, cited)
         self._uncited += not cited and markers.states(plain.strip())
-        self._check_figures(plain, {number for number, _ in cited})
+        if markers.CONTENT.search(plain):
+            self._open = plain, self._length
+        if cited:
+            self._check(*self._open, {number for number, _ in cited})
+            self._open = "", 0
         self._length += len(shown)
         return shown
 
     def _cite(self, plain: str, cited: list[tuple[int, int]]) -> None:
         """Record a citation for each marker; those in a row speak of one claim, those alone of the unit before."""
-        end, has_words, claim = 0, bool(markers.CONTENT.search(plain)), ""
+        end, has_words = 0, bool(markers.CONTENT.search(plain))
+        rows: list[tuple[str, list[tuple[int, int]]]] = []
         for index, (number, start) in enumerate(cited):
             if index == 0 or markers.CONTENT.search(plain[end:start].replace("and", "")):
-                claim = _claim(plain[end:start] if has_words else self._last, plain[start:])
+                rows.append((_claim(plain[end:start] if has_words else self._last, plain[start:]), []))
+            rows[-1][1].append((number, self._length + start))
             end = start + len(f"[{number}]")
-            source, place = self._sources[number - 1], self._length
-            low, high, support = source.quote(claim)
-            paper = source.evidence.paper
-            quote = paper.abstract[low:high]
-            self.citations.append(Citation(number, paper, quote, low, high, place + start, place + end, support))
+        for claim, row in rows:
+            n_cited = len({number for number, _ in row})
+            for number, place in row:
+                source, after = self._sources[number - 1], place + len(f"[{number}]")
+                quote, paper = source.quote(claim), source.evidence.paper
+                words = paper.abstract[quote.start : quote.end]
+                self.citations.append(
+                    Citation(number, paper, words, quote.start, quote.end, place, after, quote.support)
+                )
+                if not quote.supports(n_cited):
+                    self._marker_flags.append(Marker(number, place, after))
         self._last = plain if has_words else self._last
 
-    def _check_figures(self, plain: str, numbers: set[int]) -> None:
-        """Note each figure of a citing unit that none of the papers it cites holds."""
-        known = frozenset[str]().union(*(self._sources[number - 1].figures for number in numbers))
-        item = markers.ITEM_NUMBER.match(plain)
-        plain = ADDRESS.sub(lambda match: " " * len(match[0]), plain)
-        for found in FIGURE.finditer(plain, item.end() if item else 0):
-            start, end = found.span()
-            is_item = plain[max(0, start - 1) : end + 1] == f"({found[0]})" and len(found[0]) < 3
-            is_pointer = markers.POINTER.search(plain[max(0, start - NEAR_CHARS) : start])
-            if numbers and not is_item and not is_pointer and not figures(found[0]) <= known:
-                self._figures.append(Figure(found[0], self._length + start, self._length + end))
+    def _check(self, plain: str, place: int, numbers: set[int]) -> None:
+        """Note each figure and name of a cited unit that stands at a place and that none of these papers holds."""
+        for form in (ADDRESS, markers.UNCHECKED):
+            plain = form.sub(lambda match: " " * len(match[0]), plain)
+        cited = [self._sources[number - 1] for number in sorted(numbers)]
+        figures, names = [each.figures for each in cited], [*(each.names for each in cited), self._asked]
+        wrong = list(figures_unsupported(plain, figures))
+        for is_figure, start, end in names_unsupported(plain, names, figures):
+            if is_figure:
+                wrong.append((start, end))
+            else:
+                self._name_flags.append(Name(plain[start:end], place + start, place + end))
+        for start, end in sorted(wrong):
+            self._figure_flags.append(Figure(plain[start:end], place + start, place + end))
 
 
 def _claim(before: str, after: str) -> str:
@@ -466,5 +383,5 @@ def _claim(before: str, after: str) -> str:
 
 
 def _sentence(text: str, index: int) -> str:
-    units = [unit for _, unit in _Cutter(text).units(final=True)]
+    units = [unit for _, unit in Cutter(text).units(final=True)]
     return units[index] if units else ""

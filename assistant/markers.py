@@ -52,6 +52,13 @@ BROKEN = re.compile(
 """A marker without its end, without its beginning, without a number."""
 BRACKET = re.compile(r"\[(\s*+\d[\d\s.,;:–-]{0,60})\]")
 
+_PAIR = re.compile(r"\s*(\d{1,3})\s*[,;]\s*(\d{1,3})\s*")
+_INTERVAL = re.compile(
+    r"(?:\b(?:interval|in the range|range of|between|scaled to|normali[sz]ed to)|∈)\s?$", re.IGNORECASE
+)
+_INTERVAL_FROM_0 = re.compile(r"\b(?:in|within|into|to|over|from|of|on|range)\s$", re.IGNORECASE)
+"""Before two numbers in brackets that are the ends of an interval; no evidence has the number 0."""
+
 # --- What models invent -----------------------------------------------------------------------------------------------
 
 REFUSES = re.compile("(?i:" + REFUSAL.replace("_", r"\\?_") + ")|" + REFUSAL.replace("_", " "))
@@ -111,8 +118,12 @@ INDENT = re.compile(r"[ \t]*+$")
 
 # --- Figures and statements -------------------------------------------------------------------------------------------
 
-ITEM_NUMBER = re.compile(r"\s*+(?:[-*+>•]\s)?\**\d{1,3}[.)]\s")
-POINTER = re.compile(r"\b(?:source|paper|abstract|table|fig|figure|section|equation|eq)s?\.?\s$", re.IGNORECASE)
+UNCHECKED = re.compile(
+    r"^\s*+(?:[-*+>•]\s)?\**\d{1,3}[.)]\s|\(\d{1,2}\)|\[\d++(?![.,]\d)"
+    r"|\b(?:source|paper|abstract|table|fig|figure|section|equation|eq)s?\.?\s\d++(?![.,]?\d)",
+    re.IGNORECASE,
+)
+"""Numbers that count list items or point to a place; one right behind `[` was left by no marker."""
 _WORD_OR_SIGN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|\w+")
 
 # --- Units: where a stream may be cut ---------------------------------------------------------------------------------
@@ -148,6 +159,14 @@ def numbers(text: str) -> list[int]:
         a, b = int(low), int(high or low)
         out.extend(range(a, b + 1) if a <= b < a + 50 else [a, b])
     return out
+
+
+def is_interval(before: str, numbers: str) -> bool:
+    """Tell whether two numbers in brackets are an interval, by the words before them."""
+    pair = _PAIR.fullmatch(numbers)
+    if not pair or int(pair[1]) >= int(pair[2]):
+        return False
+    return bool(_INTERVAL.search(before) or (int(pair[1]) == 0 and _INTERVAL_FROM_0.search(before)))
 
 
 def tidy(text: str) -> str:

@@ -196,11 +196,11 @@ def fit(*, questions: str, papers: tuple[str, ...], off_topic: str | None, out: 
     result = fit_refusal(found)
     Path(out).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print("share refused, by cross-validation")
-    print(f"{'threshold':>10}{'answerable':>12}{'unanswerable':>14}{'without':>10}{'off topic':>11}")
+    print(f"{'threshold':>10}{'answerable':>12}{'unanswerable':>14}{'without':>10}{'off topic':>11}{'made':>8}")
     for row in result["curve"]:
         mark = "  <- used" if row["threshold"] == round(result["threshold"], 3) else ""
         print(
-            f"{row['threshold']:10}{row['answerable']:12}{row['unanswerable']:14}{row['without']:10}{row['off_topic']:11}{mark}"
+            f"{row['threshold']:10}{row['answerable']:12}{row['unanswerable']:14}{row['without']:10}{row['off_topic']:11}{row['made']:8}{mark}"
         )
 
 

@@ -77,7 +77,8 @@ def measure(question: Question, answer: Answer, gold: Mapping[str, int]) -> dict
     precise = [ok for each in statements for ok in _precise(each)]
     found["citation precision"] = float(np.mean(precise)) if precise else 0.0
     shown = sum(len(figures(each.text)) for each in statements)
-    found["figures supported"] = 1 - len(answer.checks.figures_unsupported) / shown if shown else 1.0
+    # The product's check also reads number words, which are not counted here.
+    found["figures supported"] = max(0.0, 1 - len(answer.checks.figures_unsupported) / shown) if shown else 1.0
     return found
 
 

@@ -1,7 +1,8 @@
 """Fit the refusal: when is it better to say that the library does not hold the answer?
 
-Examples: the answerable questions; the unanswerable ones; claims from another field; and each answerable question that
-is about one paper asked again of the library without that paper. The model is a logistic regression over the few
+Examples: the answerable questions; the unanswerable ones; claims from another field; each answerable question that is
+about one paper asked again of the library without that paper; and questions made of a paper's title and a detail that
+its abstract does not tell. The model is a logistic regression over the few
 signals of `assistant.abstain`; what it would do is estimated by repeated 10-fold cross-validation, never on what it was
 fitted to.
 """
@@ -9,7 +10,8 @@ fitted to.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,25 +19,29 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from tqdm import tqdm
 
-from assistant.abstain import WEAK_MATCH, Signals, read_signals
+from assistant.abstain import DETAILS, WEAK_MATCH, Signals, read_signals
 from assistant.embed import Encoder
 from assistant.followup import searched_text
 from assistant.index import Index
 from assistant.retrieve import search
 from assistant.store import Store
+from assistant.types import Paper
 from eval.data import Qrels, Question
 
-FALSE_REFUSALS = 0.08
+FALSE_REFUSALS = 0.05
 """Share of answerable questions that the threshold may refuse, by cross-validation."""
-SHARES = {"unanswerable": 60.0, "without": 40.0, "off_topic": 40.0}
+SHARES = {"unanswerable": 60.0, "without": 40.0, "off_topic": 40.0, "made": 40.0}
 """Weight of each kind of negative example, as a number of answerable questions."""
 REPEATS, FOLDS = 20, 10
+MADE_EVERY = 4
+"""Of so many papers one gets a question on a detail."""
+FORMS = ("What {detail} does {name} use?", "Which {detail} was reported for {name}?", "{name}: what is the {detail}?")
 
 
 def examples(  # noqa: PLR0913, PLR0917 - what a library is made of
     store: Store, index: Index, encoder: Encoder, questions: Sequence[Question], qrels: Qrels, off_topic: Sequence[str]
 ) -> list[tuple[str, Signals]]:
-    """Return the signals of every example with its group: answerable, unanswerable, without, off_topic."""
+    """Return the signals of every example with its group: answerable, unanswerable, without, off_topic, made."""
     idf = index.generation.lexicon.idf
     found: list[tuple[str, Signals]] = []
     for each in tqdm(questions, desc="measuring", unit=" questions"):
@@ -49,7 +55,20 @@ def examples(  # noqa: PLR0913, PLR0917 - what a library is made of
     for claim in tqdm(off_topic, desc="measuring", unit=" claims"):
         hits = search(store, index, encoder, claim, k=5)
         found.append(("off_topic", read_signals(claim, hits, idf)))
+    for question in tqdm(list(_made(store.papers())), desc="measuring", unit=" details"):
+        hits = search(store, index, encoder, question, k=5)
+        found.append(("made", read_signals(question, hits, idf)))
     return found
+
+
+def _made(papers: Sequence[Paper]) -> Iterator[str]:
+    """Yield questions on details that the abstract of the paper they name does not tell."""
+    details = list(DETAILS.items())
+    for i, paper in enumerate(papers[::MADE_EVERY]):
+        detail, told = details[i % len(details)]
+        name = paper.title.split(":")[0]
+        if not re.search(rf"\b(?:{told})", f"{paper.title} {paper.abstract}", re.IGNORECASE):
+            yield FORMS[i % len(FORMS)].format(detail=detail, name=name)
 
 
 def fit(found: Sequence[tuple[str, Signals]]) -> dict[str, Any]:

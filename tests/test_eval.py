@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import make_records, write_jsonl
+from conftest import HashingEncoder, make_records, write_jsonl
+
+from assistant.types import Paper
 
 ROOT = Path(__file__).parent.parent
 
@@ -44,6 +46,8 @@ def test_a_collection_is_scored_without_merging_and_unjudged_queries_are_counted
     assert hybrid["nDCG@10"]["mean"] == 1.0 and hybrid["nDCG@10"]["n"] == 2
     lines = [line.split() for line in (tmp_path / "own.run").read_text().splitlines()]
     assert {line[2] for line in lines if line[0] == "q1"} >= {"d3", "twin"}
+    first = result["per_query"]["q1"]
+    assert first["found"][0] == make_records(4)[3]["title"] and first["missed"] == [] and "question" not in first
     assert all(len(line) == 6 and line[1] == "Q0" for line in lines)
 
 
@@ -148,12 +152,16 @@ def test_answers_are_scored_held_to_floors_and_repeatable(tmp_path: Path) -> Non
     file = write_jsonl(tmp_path / "questions.jsonl", questions)
     floor = tmp_path / "floor.json"
     floor.write_text(json.dumps({"fact": {"fact recall": {"least": 0.5}, "verbatim quotes": {"least": 1.0}}}))
-    done = run("answers", "--questions", file, "--papers", papers, "--floor", floor, "--json")
+    claims = write_jsonl(tmp_path / "claims.jsonl", [{"text": "Cats purr at night."}, {"text": "Bees dance."}])
+    done = run(
+        "answers", "--questions", file, "--papers", papers, "--off-topic", claims, "--floor", floor, "--json"
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["per_query"]["a"]["fact recall"] == 0.5
     assert result["per_query"]["a"]["gold recall"] == 1.0 and result["per_query"]["a"]["citation precision"] == 1.0
     assert result["abstention"]["recall"] == 1.0
+    assert result["abstention"]["off-topic refused"]["n"] == 2
     floor.write_text(json.dumps({"fact": {"fact recall": {"least": 0.6}}}))
     missed = run("answers", "--questions", file, "--papers", papers, "--floor", floor)
     assert missed.returncode == 1 and "fact, fact recall: 0.5000 is not within 0.6" in missed.stderr
@@ -191,3 +199,49 @@ def test_an_endpoints_replies_are_kept_and_the_run_repeated_without_it(tmp_path:
     assert first == again
     assert first["per_query"]["a"]["fact recall"] == 1.0 and first["per_query"]["a"]["citation recall"] == 0.5
     assert first["per_query"]["a"]["figures supported"] == 0.5
+
+
+def test_the_default_of_the_study_ranks_as_the_product_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    from assistant.index import Index
+    from assistant.ingest import ingest
+    from assistant.retrieve import search
+    from assistant.store import Store
+    from eval.data import Question
+    from eval.study import Lab, Recipe
+
+    records, encoder = make_records(40), HashingEncoder()
+    encoder.max_tokens = 256  # room for chunks of 128
+    asked = [
+        Question(str(i), "fact", f"What does methd m{i} reach on set s{i}?", gold={records[i]["title"]: 2})
+        for i in range(0, 40, 7)
+    ]
+    with Store(tmp_path / "library", create=True) as store:
+        ingest(store, encoder, [write_jsonl(tmp_path / "a.jsonl", records)])
+        index, lab = Index.open(store), Lab.of_questions("few", encoder, asked, store.papers())
+        run = lab.run(Recipe(), depth=10)
+        for question in asked:
+            hits = search(store, index, encoder, question.question, k=10)
+            expected = {hit.paper.id: hit.score for hit in hits}
+            assert run[question.id] == pytest.approx(expected, abs=2e-3)  # the library keeps half precision
+
+
+def test_the_study_compares_each_change_with_the_default_and_cross_validates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    from eval import study
+    from eval.data import Question
+    from eval.study import Lab
+
+    records = make_records(40)
+    papers = [Paper(str(i), record["title"], record["abstract"]) for i, record in enumerate(records)]
+    asked = [Question(str(i), "fact", f"Which set is m{i} for?", gold={records[i]["title"]: 2}) for i in range(20)]
+    found = study.study([Lab.of_questions("few", HashingEncoder(), asked, papers)], lambda _: None)
+    first, rest = found["rows"][0], found["rows"][1:]
+    assert first["variant"] == "default" and first["collections"]["few"]["difference"]["mean"] == 0
+    for row in rest:
+        here = row["collections"]["few"]
+        assert here["difference"]["mean"] == pytest.approx(here["mean"] - first["collections"]["few"]["mean"], abs=2e-6)
+    assert found["chosen"]["reached"]["few"]["n"] == 20
+    assert sum(recipe["folds"] for recipe in found["chosen"]["recipes"]) == study.FOLDS

@@ -16,11 +16,12 @@ LAYERS = {
     "embed": 3, "rerank": 3, "followup": 3, "cite": 3, "markers": 3,
     "index": 4, "units": 4,
     "ingest": 5, "retrieve": 5, "extract": 5, "gate": 5,
-    "sample": 6,
-    "answer": 7,
-    "ui": 8,
-    "cli": 9,
-    "__main__": 10,
+    "sample": 6, "draft": 6,
+    "replay": 7,
+    "answer": 8,
+    "ui": 9,
+    "cli": 10,
+    "__main__": 11,
 }  # fmt: skip
 """Data travels one way: a module imports only from lower layers."""
 
