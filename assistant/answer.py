@@ -12,21 +12,22 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import math
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
-from assistant import abstain, retrieve
+from assistant import abstain, replay, retrieve
 from assistant import ingest as _ingest
 from assistant.clean import clean
 from assistant.config import Config, default_library
+from assistant.draft import Asked, Draft, Made, Record, Rewriting
 from assistant.embed import Encoder, open_encoder
 from assistant.errors import AssistantError, ConfigError, LLMError
 from assistant.extract import Extractive
-from assistant.followup import leans, read_rewriting, rewrite_messages, searched_text
-from assistant.gate import Gate
+from assistant.followup import leans, rewrite_messages, searched_text
 from assistant.index import Index
 from assistant.llm import LLM, LLMStream
 from assistant.papers import FORMATS
@@ -50,40 +51,76 @@ _log = logging.getLogger(__name__)
 
 
 class _Call:
-    """The endpoint's call of one question, once there is one, where whoever wants to stop it can reach it."""
+    """What one question asks of the endpoint, by one deadline; whoever wants to stop it can reach it here."""
 
     def __init__(self) -> None:
-        self.stream: LLMStream | None = None
+        self.deadline = math.inf
+        self.usage = Usage()
+        self._stream: LLMStream | None = None
+
+    @property
+    def requests_left(self) -> int:
+        """Requests that may still be sent."""
+        return REQUESTS - self.usage.llm_calls
+
+    @property
+    def complete(self) -> bool:
+        """True once the endpoint has ended its last answer, and not at a length limit."""
+        return self._stream is not None and self._stream.complete
+
+    def ask(
+        self, llm: LLM, messages: Sequence[Turn], *, deadline: float = math.inf, requests: int = REQUESTS
+    ) -> Generator[str]:
+        """Yield the pieces of one answer as they come, count what it costs, and raise what `LLMStream` raises."""
+        deadline, requests = min(deadline, self.deadline), min(requests, self.requests_left)
+        stream = self._stream = llm.stream(messages, deadline=deadline, max_requests=requests)
+        try:
+            yield from stream
+        finally:
+            self.usage = _add(self.usage, stream.usage)
+            stream.close()
 
     def close(self) -> None:
-        if self.stream is not None:
-            self.stream.close()
+        if self._stream is not None:
+            self._stream.close()
 
 
 class AnswerStream(Iterator[str]):
     """Pieces of an answer's text, each final; then `answer`. `"".join(pieces) == answer.text`."""
 
-    def __init__(self, answer: Callable[[_Call], Generator[str, None, Answer]]) -> None:
+    def __init__(self, answer: Callable[[_Call], Generator[str, None, tuple[Answer, Record]]]) -> None:
         self._call = _Call()
         self._pieces = answer(self._call)
-        self._answer: Answer | None = None
+        self._made: tuple[Answer, Record] | None = None
 
     def __next__(self) -> str:
         try:
             return next(self._pieces)
         except StopIteration as stop:
             if stop.value is not None:
-                self._answer = stop.value
+                self._made = stop.value
             raise StopIteration from None
 
     @property
     def answer(self) -> Answer:
         """The whole answer; reads what is left of the stream."""
+        return self._finish()[0]
+
+    @property
+    def record(self) -> Record:
+        """All that the answer rests on; reads what is left of the stream."""
+        return self._finish()[1]
+
+    def save(self, file: str | Path) -> None:
+        """Save the answer with all that it rests on; see `assistant.replay.save`."""
+        replay.save(file, *self._finish())
+
+    def _finish(self) -> tuple[Answer, Record]:
         for _ in self:
             pass
-        if self._answer is None:
+        if self._made is None:
             raise AssistantError("the answer was stopped before its end; ask again")
-        return self._answer
+        return self._made
 
     def close(self) -> None:
         """Stop, from any thread: the endpoint's call ends too."""
@@ -108,6 +145,10 @@ class AsyncAnswerStream(AsyncIterator[str]):
     def answer(self) -> Answer:
         """The whole answer."""
         return self._stream.answer
+
+    def save(self, file: str | Path) -> None:
+        """Save the answer with all that it rests on; see `assistant.replay.save`."""
+        self._stream.save(file)
 
 
 class Assistant:
@@ -320,8 +361,8 @@ class Assistant:
     ) -> AnswerStream:
         """Answer in final pieces: iterate, then read `.answer`."""
         asked, turns = _question(question), _history(history)
-        number = self.config.k if k is None else k
-        return AnswerStream(lambda call: self._answer(asked, turns, number, where, call))
+        number, conditions = self.config.k if k is None else k, (where,) if isinstance(where, str) else tuple(where)
+        return AnswerStream(lambda call: self._answer(asked, turns, number, conditions, call))
 
     async def aask(
         self, question: str, *, history: Sequence[Turn] = (), k: int | None = None, where: Sequence[str] = ()
@@ -336,71 +377,67 @@ class Assistant:
         return AsyncAnswerStream(self.stream(question, history=history, k=k, where=where))
 
     def _answer(
-        self, question: str, history: Sequence[Turn], k: int, where: Sequence[str], call: _Call
-    ) -> Generator[str, None, Answer]:
+        self, question: str, history: Sequence[Turn], k: int, where: tuple[str, ...], call: _Call
+    ) -> Generator[str, None, tuple[Answer, Record]]:
         begun = time.monotonic()
-        deadline = begun + self.config.llm_timeout_s
+        call.deadline = begun + self.config.llm_timeout_s
         templates = load_templates(self.config.prompts)
-        hits, spent = self._search(question, searched_text(question, history), k, where), Usage()
+        hits = self._search(question, searched_text(question, history), k, where)
+        rewriting = None
         if hits and self.config.llm_model and leans(question, history):
-            searched, spent, fault = self._rewrite(question, history, templates, deadline, call)
-            hits = self._search(question, searched, k, where) if searched else hits
-            hits = dataclasses.replace(hits, warnings=(*hits.warnings, *fault))
-        store = self._open_store()
-        draft = _Draft(question, hits, begun, time.monotonic(), spent)
-        reason = self._why_not(question, hits)
-        if reason is None:
+            rewriting = self._rewrite(question, history, templates, call)
+            hits = self._search(question, rewriting.question, k, where) if rewriting.question else hits
+            hits = dataclasses.replace(hits, warnings=(*hits.warnings, *_warnings(rewriting)))
+        store, retrieved = self._open_store(), time.monotonic()
+        draft = Draft(
+            Asked(
+                question, tuple(history), k, where, hits.searched, rewriting,
+                closest=tuple(hit.paper for hit in hits[:CLOSEST]), declined=self._why_not(question, hits),
+                nothing=hits.reason, warnings=hits.warnings,
+            )
+        )  # fmt: skip
+        if draft.asked.declined is None:
             build = functools.partial(
                 build_prompt, question, hits, templates, searched=hits.searched, history=history,
                 language=self.config.answer_language, model=self.config.llm_model,
             )  # fmt: skip
-            prompt = build(budget=self.config.evidence_tokens)
-            draft.open(prompt)
-            extractive = Extractive(store, self._open_encoder())
+            prompt, answered = build(budget=self.config.evidence_tokens), False
             if self.config.llm_model:
                 shorter = functools.partial(build, budget=prompt.evidence_tokens // 2)
-                yield from self._speak(shorter, extractive, deadline, draft, call)
-            else:
-                yield from _let_out(draft.gate, extractive.stream(prompt))
-            if not draft.gate.citations:
-                reason = (
-                    "not_in_sources"
-                    if draft.gate.refused or draft.answerer == "extractive"
-                    else "all_citations_invalid"
-                )
-        if reason is not None:
-            yield _abstention(reason, hits)
-        return draft.finish(
-            reason,
-            model=self.config.llm_model if draft.answerer == "llm" or draft.fallback else None,
-            digest=Digest(self._library_digest(store), self.config.digest, templates.digest),
-            library=self.library,
-        )
+                answered = yield from self._speak(draft, prompt, shorter, call)
+            if not answered:  # A fault costs no evidence.
+                yield from draft.begin("extractive", prompt)
+                for piece in Extractive(store, self._open_encoder()).stream(draft.prompt):
+                    yield from draft.hear(piece)
+                yield from draft.end()
+        if draft.reason:
+            yield draft.text
+        digest = Digest(self._library_digest(store), self.config.digest, templates.digest)
+        now = time.monotonic()
+        seconds = Seconds(round(retrieved - begun, 4), round(now - retrieved, 4), round(now - begun, 4))
+        endpoint = self.config.endpoint if self.config.llm_model else None
+        made = Made(
+            self.library, store.encoder, self.config.llm_model, endpoint, self.config.shaping, digest,
+            usage=call.usage, seconds=seconds,
+        )  # fmt: skip
+        return draft.answer(made), draft.record(made)
 
-    def _rewrite(
-        self, question: str, history: Sequence[Turn], templates: Templates, deadline: float, call: _Call
-    ) -> tuple[str | None, Usage, tuple[str, ...]]:
-        """Let the LLM write a follow-up so that it stands by itself, in one request that is never sent again.
-
-        Returns:
-            What to search, or None when the rules have to do; what it cost; what went wrong, in words.
-        """
+    def _rewrite(self, question: str, history: Sequence[Turn], templates: Templates, call: _Call) -> Rewriting:
+        """Let the LLM write a follow-up so that it stands by itself, in one request that is never sent again."""
         now = time.monotonic()
         messages = rewrite_messages(question, history, templates.rewrite)
-        limit = now + REWRITE_SHARE * (deadline - now)
-        call.stream = stream = self._open_llm().stream(messages, deadline=limit, max_requests=1)
+        limit = now + REWRITE_SHARE * (call.deadline - now)
         text, fault = "", None
         try:
-            for piece in stream:
-                text += piece
-                if len(text) > QUESTION_CHARS:
-                    break
+            with contextlib.closing(call.ask(self._open_llm(), messages, deadline=limit, requests=1)) as pieces:
+                for piece in pieces:
+                    text += piece
+                    if len(text) > QUESTION_CHARS:
+                        break
         except LLMError as error:
             _log.warning("the endpoint did not rewrite a follow-up: %s", error)
-            fault = f"the follow-up was searched by rules, since the endpoint did not rewrite it: {error}"
-        finally:
-            stream.close()
-        return (None if fault else read_rewriting(text)), stream.usage, (fault,) if fault else ()
+            fault = Fallback(error.kind, str(error))
+        return Rewriting(tuple(messages), text, fault)
 
     def _why_not(self, question: str, hits: Hits) -> Reason | None:
         """Return why nothing can be answered from these hits, or None.
@@ -414,101 +451,38 @@ class Assistant:
         return None if reason == "not_in_sources" and self.config.llm_model else reason
 
     def _speak(
-        self, shorter: Callable[[], Prompt], extractive: Extractive, deadline: float, draft: _Draft, call: _Call
-    ) -> Iterator[str]:
-        """Let the LLM answer; when the endpoint fails, say so and go on extractively under the same numbers.
+        self, draft: Draft, whole: Prompt, shorter: Callable[[], Prompt], call: _Call
+    ) -> Generator[str, None, bool]:
+        """Let the LLM answer; a prompt too long for it is cut to what `shorter` makes of it, once.
 
-        A prompt too long for the model is cut to what `shorter` makes of it, once.
+        Returns:
+            Whether it came to its end.
         """
-        draft.answerer = "llm"
-        before, spent = draft.usage, draft.usage.llm_calls
-        whole = draft.prompt
+        fault = yield from self._ask_llm(draft, whole, call)
+        if fault and fault.too_long and not draft.started and call.requests_left:
+            fault = yield from self._ask_llm(draft, shorter(), call)
+        if fault:
+            _log.warning("the endpoint gave no answer: %s", fault)
+        return fault is None
+
+    def _ask_llm(self, draft: Draft, prompt: Prompt, call: _Call) -> Generator[str, None, LLMError | None]:
+        """Let the LLM answer one prompt; return the fault that ended it."""
+        yield from draft.begin("llm", prompt)
         try:
-            try:
-                call.stream = self._open_llm().stream(
-                    draft.prompt.messages, deadline=deadline, max_requests=REQUESTS - spent
-                )
-                yield from _let_out(draft.gate, call.stream)
-            except LLMError as error:
-                if not error.too_long or draft.gate.started or spent + error.requests >= REQUESTS:
-                    raise
-                spent += error.requests
-                draft.open(shorter())
-                call.stream = self._open_llm().stream(
-                    draft.prompt.messages, deadline=deadline, max_requests=REQUESTS - spent
-                )
-                yield from _let_out(draft.gate, call.stream)
-            draft.complete = call.stream.complete
+            with contextlib.closing(call.ask(self._open_llm(), prompt.messages)) as pieces:
+                for piece in pieces:
+                    yield from draft.hear(piece)
         except LLMError as error:
-            _log.warning("the endpoint gave no answer: %s", error)
-            draft.answerer, draft.fallback = "extractive", Fallback(error.kind, str(error))
-            if draft.gate.started:
-                draft.complete = False
-                draft.gate.cut()
-                yield from draft.gate.feed(f"\n\n{_FAULTS[error.kind]} From the abstracts:\n\n")
-            else:
-                draft.open(whole)  # A fault costs no evidence.
-            yield from _let_out(draft.gate, extractive.stream(draft.prompt))
-        finally:
-            if call.stream is not None:
-                draft.usage = _add(before, call.stream.usage, spent)
-                call.stream.close()
+            draft.fail(Fallback(error.kind, str(error)))
+            return error
+        yield from draft.end(complete=call.complete)
+        return None
 
     def _open_llm(self) -> LLM:
         with self._lock:
             if self._llm is None:
                 self._llm = LLM(self.config)
             return self._llm
-
-
-_FAULTS = {
-    "llm_timeout": "The endpoint did not finish in time, so its answer breaks off here.",
-    "llm_unavailable": "The connection to the endpoint was lost, so its answer breaks off here.",
-    "llm_rejected": "The endpoint refused to go on, so its answer breaks off here.",
-    "llm_unparsable": "The rest of the endpoint's answer could not be read.",
-}
-
-
-class _Draft:
-    """What is known of an answer while it is made."""
-
-    def __init__(self, question: str, hits: Hits, begun: float, retrieved: float, usage: Usage) -> None:
-        self.question, self.hits, self.begun, self.retrieved = question, hits, begun, retrieved
-        self.open(Prompt(question, hits.searched, (), (), 0, 0, tokens_estimated=False, digest=""))
-        self.answerer = "extractive"
-        self.fallback: Fallback | None = None
-        self.usage = usage
-        self.complete = True
-
-    def open(self, prompt: Prompt) -> None:
-        """Begin the text anew, with the evidence of this prompt."""
-        self.prompt, self.gate = prompt, Gate(prompt)
-
-    def finish(self, reason: Reason | None, *, model: str | None, digest: Digest, library: str) -> Answer:
-        abstained = reason is not None
-        now = time.monotonic()
-        return Answer(
-            question=self.question,
-            searched=self.hits.searched,
-            text=_abstention(reason, self.hits) if reason else self.gate.text,
-            answerer=cast("Any", self.answerer),
-            model=model,
-            abstained=abstained,
-            reason=reason,
-            citations=() if abstained else tuple(self.gate.citations),
-            evidence=self.gate.evidence,
-            closest=tuple(hit.paper for hit in self.hits[:CLOSEST]) if abstained else (),
-            checks=dataclasses.replace(self.gate.checks, figures_unsupported=()) if abstained else self.gate.checks,
-            fallback=self.fallback,
-            usage=self.usage,
-            seconds=Seconds(
-                round(self.retrieved - self.begun, 4), round(now - self.retrieved, 4), round(now - self.begun, 4)
-            ),
-            digest=digest,
-            library=library,
-            complete=self.complete,
-            warnings=self.hits.warnings,
-        )
 
 
 def ask(
@@ -524,26 +498,20 @@ def ask(
         return assistant.ask(question, history=history, k=k, where=where)
 
 
-def _abstention(reason: Reason, hits: Hits) -> str:
-    if reason == "filter_excluded_all" and hits.reason:
-        return f"{abstain.ABSTENTIONS[reason]} ({hits.reason.split(': ', 1)[1]})"
-    return abstain.ABSTENTIONS[reason]
+def _warnings(rewriting: Rewriting) -> tuple[str, ...]:
+    if not rewriting.fault:
+        return ()
+    said = rewriting.fault.message
+    return (f"the follow-up was searched by rules, since the endpoint did not rewrite it: {said}",)
 
 
-def _add(before: Usage, now: Usage, calls: int) -> Usage:
-    """Return the sum of two usages; `calls` were made before the last one."""
+def _add(before: Usage, now: Usage) -> Usage:
     return Usage(
         before.prompt_tokens + now.prompt_tokens,
         before.completion_tokens + now.completion_tokens,
-        calls + now.llm_calls,
+        before.llm_calls + now.llm_calls,
         before.tokens_estimated or now.tokens_estimated,
     )
-
-
-def _let_out(gate: Gate, pieces: Iterator[str]) -> Iterator[str]:
-    for piece in pieces:
-        yield from gate.feed(piece)
-    yield from gate.close()
 
 
 def _question(question: object) -> str:

@@ -1,4 +1,4 @@
-"""The command line: `assistant ingest | search | ask | chat | serve | status | papers | remove`.
+"""The command line: `assistant ingest | search | ask | replay | chat | serve | status | papers | remove`.
 
 Results go to stdout, progress and warnings to stderr. With `--json` stdout holds one JSON document and nothing else. A
 failure is one plain line on stderr and an exit code: 1 failed, 2 wrong usage or configuration, 3 the library or a
@@ -12,18 +12,18 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from assistant.errors import AssistantError, ConfigError, CorpusError
 
 if TYPE_CHECKING:
-    from assistant.answer import Assistant
+    from assistant.answer import AnswerStream, Assistant
     from assistant.ingest import Ledger
     from assistant.types import Answer, Turn
 
@@ -248,7 +248,7 @@ def search(
                 f"     score {hit.score:.2f}; {found}; id {hit.paper.id}"
             )
         _warn([*hits.warnings, *([hits.reason] if hits.reason else [])])
-        _mention_sample(assistant)
+        _mention_sample(assistant.library)
 
 
 @_cli.command()
@@ -256,6 +256,7 @@ def search(
 @click.option("-k", type=int, help="Papers put before the answerer.")
 @_WHERE
 @_HISTORY
+@click.option("--save", metavar="FILE", help="Save the answer with all it rests on, for `assistant replay`.")
 @_answering
 @_common
 def ask(
@@ -264,20 +265,37 @@ def ask(
     k: int | None,
     where: Sequence[str],
     history: str | None,
+    save: str | None,
     llm: str | None,
     as_json: bool,
     settings: dict[str, Any],
     config_file: str | None,
 ) -> None:
     """Answer QUESTION from the library, each claim with its source."""
+    if save is not None:
+        from assistant.replay import check_place
+
+        check_place(save)
     with _open(settings, config_file, llm=llm) as assistant:
         stream = assistant.stream(question, history=_read_history(history), k=k, where=where)
-        if as_json:
-            _print_json(stream.answer.as_dict())
-            return
-        _show(stream, sys.stdout)
-        _print_sources(stream.answer)
-        _mention_sample(assistant)
+        _print_stream(stream, as_json=as_json)
+        if save is not None:
+            _save(stream, save)
+
+
+@_cli.command("replay")
+@click.argument("file", metavar="FILE")
+@_common
+def replay_file(*, file: str, as_json: bool, settings: dict[str, Any], config_file: str | None) -> None:
+    """Give the answer saved in FILE again, offline, from what it rests on; tell if it is not the same.
+
+    The file alone is read: no library, no endpoint, no settings.
+    """
+    from assistant.replay import replay
+
+    del settings, config_file
+    answer = replay(file)
+    _print_answer([answer.text], lambda: answer, as_json=as_json)
 
 
 @_cli.command()
@@ -286,7 +304,7 @@ def ask(
 def chat(*, llm: str | None, as_json: bool, settings: dict[str, Any], config_file: str | None) -> None:
     """Hold a conversation in the terminal; an empty line or Ctrl-D ends it."""
     with _open(settings, config_file, llm=llm) as assistant:
-        _mention_sample(assistant)
+        _mention_sample(assistant.library)
         history: list[Turn] = []
         while True:
             question = _read_question()
@@ -294,11 +312,7 @@ def chat(*, llm: str | None, as_json: bool, settings: dict[str, Any], config_fil
                 return
             try:
                 stream = assistant.stream(question, history=history)
-                if as_json:
-                    _print_json(stream.answer.as_dict())
-                else:
-                    _show(stream, sys.stdout)
-                    _print_sources(stream.answer)
+                _print_stream(stream, as_json=as_json, is_chat=True)
             except ConfigError as error:
                 print(f"assistant: {error}", file=sys.stderr)
                 continue
@@ -347,8 +361,8 @@ def _name(assistant: Assistant) -> str:
     return "the built-in sample library" if assistant.library == "sample" else assistant.library
 
 
-def _mention_sample(assistant: Assistant) -> None:
-    if assistant.library == "sample":
+def _mention_sample(library: str) -> None:
+    if library == "sample":
         _warn(["this is the built-in sample library; `assistant ingest FILE` starts your own"])
 
 
@@ -359,11 +373,25 @@ def _cite(paper: dict[str, Any]) -> str:
     return f"{paper['title'] or '(no title)'}{f' ({details})' if details else ''}"
 
 
-def _show(stream: Iterator[str], out: TextIO) -> None:
-    for piece in stream:
-        out.write(_plain(piece))
-        out.flush()
-    out.write("\n")
+def _print_stream(stream: AnswerStream, *, as_json: bool, is_chat: bool = False) -> None:
+    logging.getLogger("assistant.answer").setLevel(logging.ERROR)  # An endpoint's fault is told in the notes.
+    _print_answer(stream, lambda: stream.answer, as_json=as_json, is_chat=is_chat)
+
+
+def _print_answer(pieces: Iterable[str], whole: Callable[[], Answer], *, as_json: bool, is_chat: bool = False) -> None:
+    """Print an answer piece by piece, or as JSON when it is whole; what is to be known about it goes to stderr."""
+    if as_json:
+        _print_json(whole().as_dict())
+    else:
+        for piece in pieces:
+            sys.stdout.write(_plain(piece))
+            sys.stdout.flush()
+        sys.stdout.write("\n")
+        _print_sources(whole())
+    sys.stdout.flush()
+    _warn(_notes(whole()))
+    if not as_json and not is_chat:
+        _mention_sample(whole().library)
 
 
 def _print_sources(answer: Answer) -> None:
@@ -379,16 +407,32 @@ def _print_sources(answer: Answer) -> None:
         for citation in answer.citations:
             if citation.number == number and answer.answerer == "llm":
                 _say(f"      “{citation.quote}”")
-    notes = list(answer.warnings)
+
+
+def _notes(answer: Answer) -> list[str]:
+    """Return what is to be known about an answer beside it."""
+    notes, checks = list(answer.warnings), answer.checks
     if answer.fallback:
         notes.append(f"answered with verbatim sentences, because {answer.fallback.error}: {answer.fallback.message}")
     if not answer.complete and not answer.fallback:
         notes.append("the endpoint cut this answer at its length limit")
-    if answer.checks.figures_unsupported:
-        notes.append(
-            f"not found in the cited abstracts: {', '.join(each.figure for each in answer.checks.figures_unsupported)}"
-        )
-    _warn(notes)
+    unheld = [*(each.figure for each in checks.figures_unsupported), *(each.name for each in checks.names_unsupported)]
+    if unheld:
+        notes.append(f"not found in the cited abstracts: {', '.join(dict.fromkeys(unheld))}")
+    doubtful = dict.fromkeys(f"[{each.number}]" for each in checks.citations_unsupported)
+    if doubtful:
+        notes.append(f"cited for what the abstract may not say: {', '.join(doubtful)}")
+    return notes
+
+
+def _save(stream: AnswerStream, file: str) -> None:
+    """Save an answer that is already printed: a failure is told on stderr alone."""
+    try:
+        stream.save(file)
+    except AssistantError as error:
+        _warn([str(error)])
+        sys.exit(error.exit_code)
+    _warn([f"saved to {file}; `assistant replay {file}` gives the same answer"])
 
 
 def _print_ledger(ledger: Ledger, folder: Path) -> None:

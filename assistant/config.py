@@ -145,14 +145,21 @@ class Config:
         return key if key and self.llm_base_url.rstrip("/") in {url.rstrip("/") for url in own} else None
 
     @property
+    def endpoint(self) -> str:
+        """`llm_base_url` as it may be shown and kept: without user, password and query."""
+        url = urlsplit(self.llm_base_url)
+        return url._replace(netloc=url.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+    @property
+    def shaping(self) -> dict[str, Any]:
+        """The settings that shape an answer (no key, no folder, no address)."""
+        apart = {"library", "prompts", "llm_api_key", "llm_base_url"}
+        return {each.name: getattr(self, each.name) for each in _settings() if each.name not in apart}
+
+    @property
     def digest(self) -> str:
-        """First 16 hex digits of sha256 over the settings that shape an answer (no key, no folder)."""
-        shaping = {
-            each.name: getattr(self, each.name)
-            for each in _settings()
-            if each.name not in {"library", "prompts", "llm_api_key", "llm_base_url"}
-        }
-        return hashlib.sha256(json.dumps(shaping, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        """First 16 hex digits of sha256 over the settings that shape an answer."""
+        return hashlib.sha256(json.dumps(self.shaping, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     def __repr__(self) -> str:
         """Show what differs from the defaults; a key is shown as `***`."""

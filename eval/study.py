@@ -43,7 +43,7 @@ from eval.retrieval import RRF_K
 
 Floats = NDArray[np.float32]
 _BATCH = 512
-LARGE = 2_000
+LARGE = 900
 """A collection with more documents is not encoded anew for each kind of unit."""
 FOLDS = 10
 

@@ -60,7 +60,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_help_lists_the_commands() -> None:
     done = run("--help")
     assert done.returncode == 0
-    for command in ("ingest", "search", "ask", "chat", "serve", "status", "papers", "remove"):
+    for command in ("ingest", "search", "ask", "replay", "chat", "serve", "status", "papers", "remove"):
         assert f"\n  {command} " in done.stdout
 
 
@@ -112,10 +112,21 @@ def test_ask_with_an_endpoint_streams_its_answer(library: Path) -> None:
         assert document(off)["answerer"] == "extractive" and len(endpoint.requests) == 1
 
 
-def test_a_fault_of_the_endpoint_is_named_on_stderr(library: Path) -> None:
+def test_a_fault_of_the_endpoint_is_named_once_on_stderr(library: Path) -> None:
     with Endpoint(status(500)) as endpoint:
+        asked = ("ask", "What does method m7 reach?", "--library", library, "--llm", endpoint.url, "--model", "m")
+        done, given = run(*asked), run(*asked, "--json")
+    assert done.returncode == 0 and "[1]" in done.stdout
+    assert document(given)["fallback"]["error"] == "llm_unavailable"
+    for each in (done, given):
+        assert each.stderr.count("status 500") == each.stderr.count("llm_unavailable") == 1
+        assert len(each.stderr.splitlines()) == 1
+
+
+def test_what_the_gate_doubts_is_told_beside_the_answer(library: Path) -> None:
+    with Endpoint(answer("Method m7 reaches 99.9 percent with FooNet [1].")) as endpoint:
         done = run("ask", "What does method m7 reach?", "--library", library, "--llm", endpoint.url, "--model", "m")
-    assert done.returncode == 0 and "[1]" in done.stdout and "llm_unavailable" in done.stderr
+    assert "not found in the cited abstracts: 99.9" in done.stderr and "99.9" in done.stdout
 
 
 def test_an_abstention_is_done_not_failed(library: Path) -> None:
@@ -137,6 +148,20 @@ def test_chat_holds_a_conversation(library: Path) -> None:
         "chat", "--library", library, stdin="What does method m7 reach on set s7?\nand what device does it use?\n\n"
     )
     assert done.returncode == 0 and "57.7" in done.stdout and "d21" in done.stdout
+
+
+def test_chat_sends_the_conversation_and_tells_of_a_fault(library: Path) -> None:
+    replies = [answer("Method m7 reaches 57.7 percent [1]."), answer("What device does method m7 use?"), status(401)]
+    with Endpoint(replies) as endpoint:
+        stdin = "What does method m7 reach on set s7?\nand what device does it use?\n\nnot read\n"
+        done = run("chat", "--library", library, "--llm", endpoint.url, "--model", "m", stdin=stdin)
+        first, rewriting, second = (request["body"]["messages"] for request in endpoint.requests)
+    assert done.returncode == 0 and "57.7 percent" in done.stdout and "d21" in done.stdout
+    assert len(first) == 2 and "Method m7 reaches 57.7 percent" in rewriting[1]["content"]
+    assert [each["content"] for each in second[1:3]] == [
+        "What does method m7 reach on set s7?", "Method m7 reaches 57.7 percent.",
+    ]  # fmt: skip
+    assert done.stderr.count("llm_rejected") == 1 and "status 401" in done.stderr
 
 
 def test_papers_are_listed_found_and_removed(library: Path, tmp_path: Path) -> None:
@@ -177,6 +202,9 @@ def test_the_sample_answers_and_says_so() -> None:
         (["ask", " "], 2, "empty"),
         (["ask", "x", "--config", "none.toml"], 2, "none.toml does not exist"),
         (["ask", "x", "--history", "none.json"], 2, "none.json"),
+        (["ask", "x", "--save", "none/answer.json"], 2, "there is no folder"),
+        (["replay", "none.json"], 3, "cannot read the saved answer none.json"),
+        (["replay"], 2, "Missing argument"),
         (["ingest", "missing.txt", "--library", "l"], 3, "no good record in missing.txt"),
         (["ingest", "x", "--format", "pdf", "--library", "l"], 2, "unknown format 'pdf'"),
         (["remove", "x", "--library", "nowhere"], 3, "no such folder"),
