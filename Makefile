@@ -25,6 +25,7 @@ lint: .venv/check.stamp
 # The shipped questions over the sample library, held to their floors.
 eval: .venv/test.stamp
 	$(BIN)/python -m eval retrieval --questions eval/questions/dev.jsonl --papers assistant/data/sample.jsonl --floor eval/floors/retrieval.json
+	$(BIN)/python -m eval retrieval --questions eval/questions/conversations.jsonl --papers assistant/data/sample.jsonl --floor eval/floors/conversations.json
 	$(BIN)/python -m eval answers --questions eval/questions/dev.jsonl --papers assistant/data/sample.jsonl --floor eval/floors/answers.json
 
 # Every way in which an endpoint may fail a question, through the whole product.
