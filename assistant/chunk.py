@@ -17,7 +17,7 @@ Span = tuple[int, int]
 """(start, end) in code points."""
 
 CHUNK_TOKENS = 128
-"""Budget of a chunk, in tokens, the title not counted."""
+"""Budget of a chunk, in tokens, the title not counted; chosen in `eval/STUDY.md`."""
 TITLE_TOKENS = 96
 """Of a longer title only this many tokens are joined to a chunk for embedding; title and chunk fit in 256."""
 

@@ -27,7 +27,8 @@ CLAIM_CHARS = 600
 
 _URL = r"[!-;=?-Z\\^-z|~]"
 ADDRESS = re.compile(
-    rf"(?:doi:?\s?)?<?(?:https?://|\bwww\.){_URL}*+>?|(?:\bdoi:?\s?)?(?<![\w.])10\.\d{{4,9}}/{_URL}++"
+    rf"(?:doi:?\s?)?<?(?:https?://|\b[a-z][a-z0-9+.-]{{1,15}}://|\bwww\.|\b(?:javascript:|vbscript:|data:[a-z]+/))"
+    rf"{_URL}*+>?|(?:\bdoi:?\s?)?(?<![\w.])10\.\d{{4,9}}/{_URL}++"
     r"|\barxiv(?: preprint)?+(?::\s?| )(?:arxiv:)?(?:[a-z.-]{2,20}/\d{7}|\d{4}\.\d{4,5})(?:v\d{1,2})?"
     rf"|(?<![\w@./-])(?:[a-z0-9-]{{1,63}}\.){{1,4}}(?:com|org|net|io|ai|edu|gov|dev|app|cn|de|fr|uk|jp)/{_URL}++",
     re.IGNORECASE,

@@ -16,14 +16,28 @@ MAX_CHARS = 300_000
 """Longest text let in, in characters; an abstract beyond it is refused where it is read."""
 
 _SPACE = re.compile(r"\s+")
-_UNSEEN = re.compile(
+UNSEEN = re.compile(
     "["
     "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # C0 and C1 controls; tab, line feed and return are white space
-    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
-    "\ufeff\uffa0\ufff0-\uffff\ud800-\udfff"  # zero-width, bidi, fillers, specials, lone surrogates
+    "\u00ad\u034f\u061c\u070f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800"
+    "\u3164\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff"  # zero-width, bidi, fillers, blanks, specials
+    "\U00013430-\U0001345f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"  # formats of hieroglyphs, shorthand and music
+    "\ud800-\udfff\ue000-\uf8ff\U000f0000-\U0010ffff"  # lone surrogates; private characters
     "\U000e0000-\U000e0fff"  # tag characters and variation selectors: text that nobody sees
     "]"
 )
+"""Characters that nobody sees, or that turn others round or stand for nothing."""
+_MARKS = (
+    "[\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u064b-\u065f\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u1ab0-\u1aff\u1dc0-\u1dff"
+    "\u20d0-\u20ff\ufe20-\ufe2f]"
+)
+_STACKED = re.compile(f"({_MARKS}{{4}}){_MARKS}+")
+"""Marks above and below a letter, of which no script needs more than four: a pile of them covers other lines."""
+
+
+def drop_unseen(text: str) -> str:
+    """Return `text` without characters that nobody sees and marks that cover other lines; white space stays."""
+    return _STACKED.sub(r"\1", UNSEEN.sub("", text))
 
 
 def clean(text: str, limit: int = MAX_CHARS, *, lines: bool = False) -> str:
@@ -36,14 +50,14 @@ def clean(text: str, limit: int = MAX_CHARS, *, lines: bool = False) -> str:
         limit: Greatest number of characters returned.
         lines: Keep line breaks (a chat turn) instead of folding them into spaces.
     """
-    text = _UNSEEN.sub("", text[: 2 * limit])
+    text = UNSEEN.sub("", text[: 2 * limit])
     text = ftfy.fix_text(text, uncurl_quotes=False, normalization="NFC", unescape_html="auto")
-    text = _UNSEEN.sub("", text)
+    text = UNSEEN.sub("", text)
     if lines:
         text = "\n".join(_SPACE.sub(" ", line).rstrip() for line in text.splitlines()).strip()
     else:
         text = _SPACE.sub(" ", text).strip()
-    return unicodedata.normalize("NFC", text)[:limit]
+    return unicodedata.normalize("NFC", drop_unseen(unicodedata.normalize("NFC", text)))[:limit]
 
 
 _SYMBOLS = {

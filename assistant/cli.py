@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from assistant.clean import drop_unseen
 from assistant.errors import AssistantError, ConfigError, CorpusError
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from assistant.ingest import Ledger
     from assistant.types import Answer, Turn
 
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 Command = Callable[..., None]
 
 
@@ -341,7 +340,7 @@ def serve(
 
 def _plain(text: str) -> str:
     """Return text that cannot drive a terminal."""
-    return _UNSAFE.sub("", text)
+    return drop_unseen(text).replace("\r", "")
 
 
 def _say(text: str) -> None:

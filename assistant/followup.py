@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from assistant.abstain import ABSTENTIONS, names
 from assistant.clean import clean
-from assistant.prompt import Texts, make_fence
+from assistant.prompt import Texts, break_turn_marks, make_fence
 from assistant.text import STOP_WORDS, words
 from assistant.types import Turn
 
@@ -109,7 +109,7 @@ def searched_text(question: str, history: Sequence[Turn]) -> str:
 def rewrite_messages(question: str, history: Sequence[Turn], texts: Texts) -> list[dict[str, str]]:
     """Return the messages that ask an LLM to write a question so that it stands by itself."""
     turns = [f"{turn['role']}: {_MARKER.sub('', turn['content'])[:TURN_CHARS]}" for turn in history[-TURNS:]]
-    said = "\n".join(turns)
+    said, question = break_turn_marks("\n".join(turns)), break_turn_marks(question)
     fence = make_fence(question, said)
     return [
         {"role": "system", "content": texts["system"].substitute(fence=fence)},

@@ -16,6 +16,7 @@ import re
 
 from assistant import markers
 from assistant.cite import ADDRESS, CLAIM_CHARS, NEAR_CHARS, Source, address_core, address_key
+from assistant.clean import drop_unseen
 from assistant.figures import figures_unsupported
 from assistant.names import Names, names_unsupported
 from assistant.text import terms
@@ -80,7 +81,7 @@ class Gate:
 
     def feed(self, piece: str) -> list[str]:
         """Take in a piece of raw text; return what became final."""
-        self._cutter.add(markers.HIDDEN.sub("", piece))
+        self._cutter.add(markers.HIDDEN.sub("", piece.replace("\u2028", " ").replace("\u2029", " ")))
         return self._drain(final=False)
 
     def close(self) -> list[str]:
@@ -179,9 +180,11 @@ class Gate:
     def _mark(self, unit: str) -> tuple[str, bool]:
         """Replace code, maths and markers by placeholders; drop what does not resolve; tell if anything was."""
         self._kept = []
+        unit = drop_unseen(unit)
         if fence := markers.FENCE.match(unit):
             marks = fence[1] or fence[2]
-            lines = unit.split("\n")
+            lines = markers.WEB.sub(self._web, unit).split("\n")
+            unit = "\n".join(lines)
             self._kept.append(unit if len(lines) > 1 and markers.closes(lines[-1], marks) else f"{unit}\n{marks}")
             return chr(markers.KEEP), False
         text = markers.SPACES.sub(" ", markers.KEPT.sub(self._keep, unit))
@@ -201,12 +204,19 @@ class Gate:
         ):
             text = form.sub(resolve, text)
         tidy = markers.tidy(text)
-        return markers.BRACKET.sub(r"(\1)", tidy).strip(), tidy != text
+        return markers.ACTIVE.sub(r"\g<0> ", markers.BRACKET.sub(r"(\1)", tidy)).strip(), tidy != text
 
     def _keep(self, match: re.Match[str]) -> str:
         if marker := markers.MATHS_MARKER.fullmatch(match[0]):
             return self._resolve(match, marker[1] or marker[2])
-        return self._set_aside(match[0])
+        return self._set_aside(markers.WEB.sub(self._web, match[0]))
+
+    def _web(self, match: re.Match[str]) -> str:
+        core = address_core(match[0])
+        if self._holds(core):
+            return match[0]
+        self._references += 1
+        return "…" + match[0].partition(core)[2]
 
     def _set_aside(self, text: str) -> str:
         self._kept.append(text)

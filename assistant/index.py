@@ -35,7 +35,7 @@ FORMAT = 1
 K1, B = 1.5, 0.75
 """BM25's saturation and length normalisation (Robertson and Zaragoza, FnTIR 2009, section 3.5)."""
 TITLE_WEIGHT = 2
-"""How often a title's terms count in BM25."""
+"""How often a title's terms count in BM25; chosen in `eval/STUDY.md`."""
 TYPOS = {5: 1, 8: 2}
 """So many slips are forgiven in an unknown term of at least so many letters."""
 TAIL_SHARE, TAIL_CHUNKS = 0.1, 5_000

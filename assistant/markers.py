@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 
+from assistant.clean import UNSEEN
 from assistant.prompt import REFUSAL
 
 # --- Markers, in every form that models write -------------------------------------------------------------------------
@@ -70,6 +71,23 @@ FOREIGN = re.compile(
 )
 """Pictures, HTML that loads or links, definitions of links."""
 LINK = re.compile(r"\[([^\[\]\n]{0,300})\]\(\s?((?:[^()\n]|\([^()\n]{0,200}\)){0,500}+)\)")
+_ACTING = (
+    "a|applet|area|audio|base|bgsound|body|button|canvas|details|dialog|embed|fieldset|form|frame|frameset|head|html"
+    "|iframe|image|img|input|isindex|label|link|listing|map|marquee|math|meta|noembed|noframes|noscript|object|optgroup"
+    "|option|param|picture|plaintext|portal|script|select|source|style|svg|template|textarea|title|track|video|xmp"
+)
+ACTIVE = re.compile(
+    rf"<(?=/?(?:{_ACTING})(?:[\s/>]|$)|[!?]|[a-z][\w:-]*\s[^<>]{{0,500}}[=>]|[a-z][a-z0-9+.-]{{1,31}}:|[^\s<>@]{{1,64}}@)"
+    r"|!(?=\[)|\](?=[(:])|[\ue100-\ue4ff](?=\()"
+    r"|^(?:[ \t>]|[*+-][ \t]|\d{1,9}[.)][ \t])*+[\ue100-\ue4ff](?=:)",
+    re.IGNORECASE,
+)
+"""Where a space keeps readers of markdown from acting on what is left of pictures, links, definitions and HTML."""
+WEB = re.compile(
+    r"(?:[a-z][a-z0-9+.-]{1,15}://|\bwww\.|\b(?:javascript|vbscript|file|data:[a-z]+/)[:\w])[^\s<>\"'`{}|]++",
+    re.IGNORECASE,
+)
+"""An address in code or maths."""
 _PARTICLES = r"(?:[A-Z]\. ?){0,2}(?:(?:van|von|de|der|den|di|da|la|le|ter|dos) ){0,2}"
 _NAME = rf"{_PARTICLES}(?![A-Z\d-]{{2,30}}\b)[A-ZÀ-ÖØ-ÞĀ-Ž][\w’'-]{{1,30}}+"
 _MORE = rf"(?:(?:, {_NAME}){{0,5}},? (?:and|&) {_NAME}|,? et al\.?)"
@@ -97,7 +115,7 @@ DATED = re.compile(r"\b(?:19|20)\d\d\b|https?:")
 
 # --- Placeholders, and traces of what was dropped ---------------------------------------------------------------------
 
-HIDDEN = re.compile("[\r\u200b\u2060\ufeff\u202a-\u202e\u2066-\u2069\ue000-\uf8ff\ud800-\udfff\U000f0000-\U0010ffff]")
+HIDDEN = re.compile(f"\r|{UNSEEN.pattern}")
 """What nobody sees, and the private characters, which are placeholders here."""
 GONE, MARK, KEEP = "\ue000", 0xE100, 0xE500
 """Placeholders: of what was dropped, of marker n, of the n-th code or maths of a unit (from `KEEP` on)."""
@@ -136,7 +154,7 @@ POINT = re.compile(
     r"(?P<kept>`+|(?<!\\)\$\$?|\\[(\[])|(?P<stop>(?:[.!?…।؟]+|[。！？]+)[)\"'”’»*_\]」』）]*)|(?P<line>\n)"
 )
 KEPT = re.compile(
-    r"(?<!`)(`+)(?!`)(?:(?!'')[^\n]){1,400}?(?<!`)\1(?!`)|\\\((?:(?!\\\()[^\n]){1,400}?\\\)"
+    r"(?<![\\`])(`+)(?!`)(?:(?!'')[^\n]){1,400}?(?<!`)\1(?!`)|\\\((?:(?!\\\()[^\n]){1,400}?\\\)"
     r"|(?<![\\$])\$(?![\s$])(?:(?!\s\[\d)[^$\n]){1,400}?(?<![\s\\])\$(?![\d$])"
     r"|\$\$(?:(?!\n[ \t]{0,9}\n).){1,2000}?\$\$|\\\[(?!\s?\d{1,3}\])(?:(?!\n[ \t]{0,9}\n|\\\[).){1,2000}?\\\]",
     re.DOTALL,

@@ -1,7 +1,8 @@
 """Question + hits -> a prompt within the token budget; the words come from the files of `prompts/`.
 
 Corpus text stands between two lines of a fence that no abstract can contain, because it is a digest of them all.
-Nothing in an abstract is ever read as a template.
+Nothing in an abstract is ever read as a template, and nothing in it ends a message: the marks by which servers part the
+turns of a conversation are broken up.
 """
 
 from __future__ import annotations
@@ -25,6 +26,14 @@ HISTORY_TURNS, HISTORY_CHARS = 6, 4_000
 
 _OLD_MARKER = re.compile(r"\s?\[\d{1,3}\]")
 """An earlier answer's markers count other evidence than this question's."""
+
+_TURN_MARK = re.compile(
+    r"<(?=[|｜]|<?/?(?:s|bos|eos|sys|system|user|assistant|model|think|tool_call|tool_response|(?:start|end)_of_turn)>)"
+    r"|\[(?=/?(?:inst|system_prompt|available_tools|tool_calls|tool_results)\])",
+    re.IGNORECASE,
+)
+"""Where a mark begins that servers read as the start or end of a turn even inside a message: ChatML's `<|im_end|>`,
+Llama's `[/INST]`, Gemma's `<end_of_turn>` and their kin."""
 
 _VARIABLES = {
     "answer.toml": {
@@ -142,13 +151,14 @@ def build_prompt(  # noqa: PLR0913 - settings by name
         evidence.append(piece)
         rendered.append(text)
         used, estimated = used + count.n, estimated or not count.exact
-    body = "\n\n".join(rendered)
-    fence = make_fence(question, body)
+    body = break_turn_marks("\n\n".join(rendered))
+    asked = break_turn_marks(question)
+    fence = make_fence(asked, body)
     wanted = language or "the language of the question"
     messages = (
         {"role": "system", "content": templates.answer["system"].substitute(language=wanted, fence=fence)},
         *_turns(history),
-        {"role": "user", "content": templates.answer["user"].substitute(fence=fence, evidence=body, question=question)},
+        {"role": "user", "content": templates.answer["user"].substitute(fence=fence, evidence=body, question=asked)},
     )
     total = count_tokens("\n".join(message["content"] for message in messages), model)
     return Prompt(
@@ -166,6 +176,11 @@ def build_prompt(  # noqa: PLR0913 - settings by name
 def make_fence(question: str, quoted: str) -> str:
     """Return a line that begins and ends quoted text: a digest of it, which it cannot contain itself."""
     return "===" + hashlib.sha256(f"{question}\0{quoted}".encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def break_turn_marks(text: str) -> str:
+    """Return `text` with a space inside each mark that could end its message, so that it is read as text."""
+    return _TURN_MARK.sub(r"\g<0> ", text)
 
 
 def _render(piece: Evidence, templates: Templates) -> str:
@@ -189,5 +204,5 @@ def _turns(history: Sequence[Turn]) -> list[dict[str, str]]:
         left -= len(turn["content"])
         if left < 0:
             break
-        kept.insert(0, {"role": turn["role"], "content": _OLD_MARKER.sub("", turn["content"])})
+        kept.insert(0, {"role": turn["role"], "content": break_turn_marks(_OLD_MARKER.sub("", turn["content"]))})
     return kept

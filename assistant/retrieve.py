@@ -37,8 +37,7 @@ neighbours are about, it probably is, too (score regularisation; Diaz, CIKM 2005
 NEIGHBOUR_POOL = 200
 """Neighbours are looked for among so many of the best candidates."""
 UNKNOWN_TERM = 0.5
-"""An unknown term counts this much of its idf in the query's lexical weight: a typo should not silence the other
-words."""
+"""An unknown term counts this much of its idf in the query's lexical weight: it should not silence the other words."""
 DEPTH = 200
 """Candidates taken from each retriever before fusion, at least."""
 RERANKED = 50

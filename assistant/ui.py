@@ -21,11 +21,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from textwrap import shorten
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
+from assistant.clean import drop_unseen
 from assistant.errors import AssistantError, ConfigError
 
 if TYPE_CHECKING:
@@ -308,15 +310,33 @@ async def _converse(
 # --- Text in, escaped markdown or HTML out ----------------------------------------------------------------------------
 
 _MATHS = r"(?P<maths>\$\$.{1,800}?\$\$|\$(?![\s$])[^$\n]{1,400}?(?<!\s)\$(?!\d)|\\\(.{1,400}?\\\)|\\\[.{1,800}?\\\])"
-_CODE = r"(?P<code>^ *(`{3,}|~{3,})[^\n]*\n(?:(?:.*?\n)? *\3[`~]* *$|.*\Z)|(`+)(?!`)[^\n]+?(?<!`)\4(?!`))"
-_KEPT, _KEPT_FORMATTED = re.compile(_MATHS, re.DOTALL), re.compile(f"{_MATHS}|{_CODE}", re.DOTALL | re.MULTILINE)
-_ACTIVE = re.compile(r"[<>&@$]|\](?=[(\[:])|!(?=\[|\Z)|(?<=:)//|www(?=\.)|\\(?=[()\[\]<>&@$!])", re.IGNORECASE)
-_FORMATTING = re.compile(r"[\\<>&\[\]!@$*_`~#|]|(?<=:)//|www(?=\.)", re.IGNORECASE)
-_ACTIVE_IN_CODE = re.compile(r"<|\](?=[(\[:])|!(?=\[)|\\(?=[()\[\]])|(?<=`)(?=mermaid)", re.IGNORECASE)
-_UNSAFE_MATHS = re.compile(
-    r"\\([()\[\]]|rule|genfrac|above|[a-z]*(kern|skip|space|box|lap|def|command|let|href|url|graphics|html))"
+_CODE = (
+    r"(?P<code>^(?P<lead>[ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)*)(?P<fence>`{3,}|~{3,})(?P<info>[^\n]*)"
+    r"\n(?:(?:.*?\n)? *(?P=fence)[`~]* *$|.*\Z)|(?<![\\`])(?P<tick>`+)(?!`)[^\n]+?(?<!`)(?P=tick)(?!`))"
 )
-"""Commands that reach beyond their formula, and delimiters inside one."""
+_KEPT, _KEPT_FORMATTED = re.compile(_MATHS, re.DOTALL), re.compile(f"{_MATHS}|{_CODE}", re.DOTALL | re.MULTILINE)
+_ACTIVE = re.compile(
+    r"[<>&@$]|\](?=[(\[:])|\[(?=[ x]\])|!(?=\[|\Z)|(?<=:)//|www(?=\.)|%(?=%%LATEX)|\\(?=[()\[\]<>&@$!])",
+    re.IGNORECASE,
+)
+_FORMATTING = re.compile(r"[\\<>&\[\]!@$%*_`~#|]|(?<=:)//|www(?=\.)", re.IGNORECASE)
+_ACTIVE_IN_CODE = re.compile(
+    r"<(?=[a-z/!?])|(?<=[\w.+-])@(?=\w)|\](?=[(\[:])|\[(?=[ x]\])|!(?=\[)|(?<=:)//|www(?=\.)|%(?=%%LATEX)"
+    r"|\\(?=[()\[\]])",
+    re.IGNORECASE,
+)
+"""What is acted on in prose. It is broken up in code, too: where code begins, readers of markdown do not agree."""
+_LANGUAGE = re.compile(r"(?!mermaid)[a-z][a-z0-9+#-]{0,15}", re.IGNORECASE)
+_UNSAFE_MATHS = re.compile(
+    r"\\(?:[()\[\]]|[a-zA-Z]*@|html|(?:[a-z]*(?:box|char|color|command|def|kern|lap|let|message|phantom|skip|space)"
+    r"|above|cr|genfrac|href|includegraphics|mathchoice|newline|rule|show|smash|TextOrMath|tiny|url|vcenter"
+    r"|(?:blue|gold|gray|green|kaBlue|kaGreen|maroon|mint|orange|pink|purple|red|teal)[A-I]?)(?![a-zA-Z]))"
+)
+"""Commands that reach beyond their formula or hide a part of it, and delimiters inside one."""
+_COMMENT = re.compile(r"(?<!\\)((?:\\\\)*)%")
+"""In maths, what would hide the rest of its line."""
+_NESTED = re.compile(r"^(?:[ \t]*+(?:[-*+]|\d{1,9}[.)])[ \t]++){8}", re.MULTILINE)
+"""Lists within lists on one line, so many that nobody means them: a thousand of them stop the browser."""
 _LINK = '<a href="{}" target="_blank" rel="noopener noreferrer">{}</a>'
 
 
@@ -325,9 +345,18 @@ def _around(text: str, kept: re.Pattern[str], escape: Callable[[str], str]) -> s
     out, end = "", 0
     for found in kept.finditer(text):
         out += escape(text[end : found.start()])
-        out += _maths(found["maths"], escape) if found["maths"] else _ACTIVE_IN_CODE.sub("\\g<0>\u200b", found[0])
+        out += _maths(found["maths"], escape) if found["maths"] else _code(found)
         end = found.end()
     return out + escape(text[end:])
+
+
+def _code(found: re.Match[str]) -> str:
+    """Return code with nothing in it to act on; behind an opening fence no words but a language, for none are shown."""
+    code, info = found[0], (found["info"] or "").strip()
+    if info and not _LANGUAGE.fullmatch(info):
+        indent = " " * len(found["lead"])
+        code = f"{found['lead']}{found['fence']}\n{indent}{info}{found[0][found.end('info') - found.start() :]}"
+    return _ACTIVE_IN_CODE.sub("\\g<0>\u200b", code)
 
 
 def _maths(text: str, escape: Callable[[str], str]) -> str:
@@ -336,7 +365,8 @@ def _maths(text: str, escape: Callable[[str], str]) -> str:
     body = text[2:-2] if display or text.startswith("\\") else text[1:-1]
     if _UNSAFE_MATHS.search(body):
         return escape(text)
-    return f"\\[{html.escape(body)}\\]" if display else f"\\({html.escape(body)}\\)"
+    body = html.escape(_COMMENT.sub(r"\1\\%", body))
+    return f"\\[{body}\\]" if display else f"\\({body}\\)"
 
 
 def _entities(match: re.Match[str]) -> str:
@@ -346,7 +376,9 @@ def _entities(match: re.Match[str]) -> str:
 
 def _markdown(text: str, *, formatted: bool = False) -> str:
     """Return markdown that shows `text` word for word; `formatted`: with its own lists, tables, emphasis and code."""
+    text = drop_unseen(text)
     if formatted:
+        text = _NESTED.sub("\\g<0>\u200b", text)
         return _around(text, _KEPT_FORMATTED, lambda prose: _ACTIVE.sub(_entities, prose))
     text = re.sub(r"^[ \t]+", "", text, flags=re.MULTILINE)  # four spaces would make it code
     return _around(text, _KEPT, lambda prose: _FORMATTING.sub(_entities, prose))
@@ -354,7 +386,7 @@ def _markdown(text: str, *, formatted: bool = False) -> str:
 
 def _html(text: object) -> str:
     """Return HTML that shows `text`, in one line: an empty one would end the HTML inside markdown."""
-    line = " ".join(str(text).split())
+    line = " ".join(drop_unseen(str(text)).split())
     return _around(line, _KEPT, lambda prose: re.sub(r"\\", _entities, html.escape(prose)))
 
 
@@ -374,7 +406,31 @@ def _text(each: Exchange) -> str:
         out += _markdown(each.text[end : marker.text_start], formatted=formatted)
         out += f"[[{marker.number}]](#src-{each.number}-{marker.number})"
         end = marker.text_end
-    return out + _markdown(each.text[end:], formatted=formatted)
+    return _widen_tables(out + _markdown(each.text[end:], formatted=formatted))
+
+
+_RULE = re.compile(r" {0,3}\|?(?: *:?-+:? *\|)* *:?-+:? *\|? *")
+"""The line below the head of a table."""
+
+
+def _widen_tables(markdown: str) -> str:
+    """Give each table as many columns as its longest row: a cell beyond those of its head would not be shown."""
+    lines = markdown.split("\n")
+    for i in range(1, len(lines)):
+        head, rule = lines[i - 1 : i + 1]
+        if "|" in head + rule and _RULE.fullmatch(rule):
+            longest = max(map(_bars, takewhile(str.strip, lines[i + 1 :])), default=0)
+            missing = longest - _bars(head)
+            if missing > 0:
+                lines[i - 1] = f"{head.rstrip().removesuffix('|')}|{' |' * missing}"
+                lines[i] = f"{rule.rstrip().removesuffix('|')}|{'---|' * missing}"
+    return "\n".join(lines)
+
+
+def _bars(row: str) -> int:
+    """Return how many bars part and frame the cells of a row."""
+    row = row.strip()
+    return len(re.findall(r"(?<!\\)\|", row)) + (not row.startswith("|")) + (not re.search(r"(?<!\\)\|$", row))
 
 
 def _notes(each: Exchange) -> str:
@@ -404,6 +460,14 @@ def _remarks(each: Exchange) -> list[str]:
     if answer.checks.figures_unsupported:
         figures = ", ".join(dict.fromkeys(each.figure for each in answer.checks.figures_unsupported))
         notes.append(f"Figures not found in the cited abstracts: {figures}.")
+    if answer.checks.names_unsupported:
+        names = ", ".join(dict.fromkeys(each.name for each in answer.checks.names_unsupported))
+        notes.append(f"Names not found in the cited abstracts: {names}.")
+    if answer.checks.citations_unsupported:
+        numbers = ", ".join(
+            f"[{each}]" for each in dict.fromkeys(c.number for c in answer.checks.citations_unsupported)
+        )
+        notes.append(f"Citations whose abstract may not say so: {numbers}.")
     if answer.checks.markers_dropped:
         notes.append(f"Citations that named no source and were left out: {answer.checks.markers_dropped}.")
     return [*notes, *answer.warnings, *(["From the built-in sample library."] if answer.library == "sample" else [])]

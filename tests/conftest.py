@@ -107,6 +107,20 @@ def page_library(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
+@pytest.fixture(scope="session")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a library of papers that give orders, encoded by the real encoder, once for all tests."""
+    from injections import CASES, write_papers
+
+    from assistant.answer import Assistant
+
+    folder = tmp_path_factory.mktemp("hostile")
+    with Assistant(Config(library=folder / "library")) as assistant:
+        ledger = assistant.ingest([write_papers(folder)])
+    assert ledger.as_dict()["totals"]["new"] == len(CASES)
+    return folder
+
+
 def write_jsonl(path: Path, records: Sequence[object]) -> Path:
     """Write JSON lines."""
     path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")

@@ -17,7 +17,7 @@ DETAILS_THAT_ABSTRACTS_LEAVE_OUT = [
 
 
 @pytest.fixture(scope="module")
-def sample():  # noqa: ANN201 - an Assistant over the sample
+def sample():
     with Assistant(Config()) as assistant:
         yield assistant
 

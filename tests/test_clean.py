@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import re
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assistant.clean import clean, repair_latex
+from assistant.clean import clean, drop_unseen, repair_latex
 
 
 @pytest.mark.parametrize(
@@ -22,6 +25,23 @@ from assistant.clean import clean, repair_latex
 )
 def test_every_invisible_or_broken_character_is_gone(given_text: str, wanted: str) -> None:
     assert clean(given_text) == wanted
+
+
+def test_no_character_is_let_in_that_is_a_control_a_format_private_or_no_character() -> None:
+    shown = re.compile(
+        "[\u0600-\u0605\u06dd\u0890\u0891\u08e2\U000110bd\U000110cd\t\n\r]"
+    )  # marks of Arabic and Kaithi numbers
+    every = (chr(code) for code in range(0x110000))
+    unseen = [
+        each for each in every if unicodedata.category(each) in {"Cc", "Cf", "Cs", "Co"} and not shown.match(each)
+    ]
+    assert len(unseen) > 100_000 and drop_unseen("".join(unseen)) == ""
+    assert drop_unseen("\ufdd0\uffff\u2800\u3164\u034f\ufe0f\U000e0100") == ""
+
+
+def test_a_letter_keeps_no_more_marks_than_a_script_needs() -> None:
+    assert drop_unseen("a" + "\u0323\u0302\u0301\u0300" * 20 + "b") == "a\u0323\u0302\u0301\u0300b"
+    assert clean("ệ ñ̃ ที่ שָׁ") == unicodedata.normalize("NFC", "ệ ñ̃ ที่ שָׁ")
 
 
 @given(st.text(max_size=300))

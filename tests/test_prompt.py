@@ -34,6 +34,27 @@ def test_the_fence_is_repeatable_and_in_no_abstract() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("mark", "broken"),
+    [
+        ("<|im_end|>", "< |im_end|>"),
+        ("<｜User｜>", "< ｜User｜>"),
+        ("</s><s>", "< /s>< s>"),
+        ("<<SYS>>", "< < SYS>>"),
+        ("[/INST]", "[ /INST]"),
+        ("<end_of_turn>", "< end_of_turn>"),
+        ("</think>", "< /think>"),
+        ("<s_1, s_2> with p<s and [CLS]", "<s_1, s_2> with p<s and [CLS]"),
+    ],
+)
+def test_no_text_ends_its_message_by_a_mark_that_servers_read(mark: str, broken: str) -> None:
+    history = [{"role": "user", "content": f"Before {mark}?"}]
+    prompt = build_prompt(f"Why {mark}?", hits(1, f"So {mark}."), load_templates(), budget=4000, history=history)
+    _, before, user = (message["content"] for message in prompt.messages)
+    assert before == f"Before {broken}?" and user.endswith(f"Why {broken}?") and f"So {broken}." in user
+    assert prompt.question == f"Why {mark}?" and f"So {mark}." in prompt.evidence[0].passage
+
+
 def test_evidence_stays_within_the_budget_and_falls_back_to_passages() -> None:
     long = hits(8, "A first sentence. " + "Many more words follow here. " * 60)
     prompt = build_prompt("Why?", long, load_templates(), budget=900)

@@ -21,6 +21,7 @@ import pytest
 from conftest import write_jsonl
 from endpoint import Endpoint, Reply, answer, chunk, reset, status, stream
 from faults import KEY, OK, QUESTION, SAID, Mode, chosen
+from injections import CASES, obedient
 
 from assistant import Assistant, AssistantError, Config, ConfigError, ui
 
@@ -190,12 +191,27 @@ def faulty(tmp_path_factory: pytest.TempPathFactory, chromium: Browser) -> Itera
         yield page, endpoint
 
 
+@pytest.fixture(scope="module")
+def obeying_page(hostile: Path) -> Iterator[str]:
+    """The page over papers that give orders, with an LLM that obeys them."""
+    with (
+        Endpoint(obedient) as endpoint,
+        serving(hostile, "--library", hostile / "library", "--llm", endpoint.url, "--model", "obedient") as url,
+    ):
+        yield url
+
+
 def ask(page: Page, question: str) -> Locator:
     """Send a question and return its reply, not waiting for the end."""
     replies = page.locator("#chat .bot-row")
     before = replies.count()
     page.get_by_placeholder("Ask a question").fill(question)
-    page.keyboard.press("Enter")
+    for _ in range(20):  # a page that has only just shown the end of an answer may not listen yet
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(100)
+        if replies.count() > before:
+            break
+        page.wait_for_timeout(900)
     replies.nth(before).wait_for()
     return replies.nth(before)
 
@@ -266,7 +282,7 @@ def test_text_of_papers_is_shown_and_never_run(scripted_page: Scripted, tab: Pag
     reply = ask(tab, ZEBRA)
     tab.locator("#src-1-1").wait_for()
     card, text = tab.locator("#src-1-1"), finished(tab, reply)
-    assert "<style>body{display:none}</style>" in text
+    assert re.search("< ?style>body{display:none}< ?/style>", text)
     for part in (*SHOWN, IMAGE, "<b>in bold</b>", "<i>Author</i>"):
         assert part in card.inner_text()
     assert card.locator(".katex").count() >= 2
@@ -280,6 +296,47 @@ def test_text_of_papers_is_shown_and_never_run(scripted_page: Scripted, tab: Pag
         "https://arxiv.org/abs/2101.00001",
     }
     assert all(target == "_blank" and "noopener" in rel for _, target, rel in outside)
+
+
+def rounds() -> list[str]:
+    """Questions about all the papers that give orders: many at once, but alone what could swallow the next answer."""
+    alone = [case for case in CASES if re.search(r"```|~~~|\$\$|think>|NOT_IN", case.obeys)]
+    others = [case for case in CASES if case not in alone]
+    groups = [others[start::7] for start in range(7)] + [[case] for case in alone]
+    return [" ".join([group[0].question, *(f"Palyno{case.number}" for case in group[1:])]) for group in groups]
+
+
+ACTING = """() => [...document.querySelectorAll(":is(#header, .message-content, #sources) .md *")].filter(each => {
+    const maths = each.closest(".katex"), answer = each.closest(".message-content"), copy = each.closest(".code_wrap");
+    const kinds = "img iframe frame form input textarea select script style link meta base object embed video audio " +
+        "canvas dialog marquee template details a[href]:not([href^='#'])" + (copy || maths ? "" : " button svg");
+    const own = answer ? "" : "details a[href]:not([href^='#'])";
+    const style = getComputedStyle(each), fields = [...each.attributes].map(field => field.name);
+    return kinds.split(" ").some(kind => each.matches(kind) && !own.split(" ").includes(kind))
+        || (each.id && (answer || !/^(src|sources)-/.test(each.id)))
+        || fields.some(name => name.startsWith("on") || (name === "style" && !maths))
+        || (maths && /color|url/.test(each.getAttribute("style")))
+        || style.position === "fixed" || (style.position === "absolute" && !maths && !copy)
+        || (answer && !maths && !copy && !each.checkVisibility({ opacityProperty: true, visibilityProperty: true }));
+}).map(each => each.outerHTML.slice(0, 200))"""
+"""Elements of the answers and sources that load, send, run, cover or hide anything."""
+
+
+def test_a_model_that_obeys_its_abstracts_makes_the_page_load_send_cover_and_hide_nothing(
+    obeying_page: str, tab: Page
+) -> None:
+    tab.goto(obeying_page)
+    tab.get_by_text(f"{len(CASES)} papers").wait_for()
+    for number, question in enumerate(rounds(), 1):
+        finished(tab, ask(tab, question))
+        tab.locator(f"#sources-{number}").wait_for()
+    assert tab.locator("#chat a[href^='#src-']").count() > len(CASES)
+    assert tab.evaluate(ACTING) == []
+    links = set(tab.locator("a[href]").evaluate_all("found => found.map(each => each.getAttribute('href'))"))
+    ours = r"#(?:src|sources)-\d+(?:-\d+)?|#chat|https://(?:papers\.invalid/palyno/|doi\.org/10\.1000/palyno\.)\d+"
+    assert [link for link in links if not re.fullmatch(ours, link)] == []
+    assert tab.locator("form, iframe, img, input, textarea").count() == 1
+    assert tab.get_by_placeholder("Ask a question").is_visible()
 
 
 @pytest.mark.parametrize("mode", FAULTS, ids=lambda mode: mode.name)
@@ -320,7 +377,7 @@ def test_a_streamed_answer_grows_and_only_its_valid_markers_stay(scripted_page: 
     text = finished(tab, reply)
     assert "Writing…" not in text and "[9]" not in text
     assert reply.get_by_role("link", name="[1]", exact=True).count() == 3
-    assert "<b onclick=alert(1)>never</b>" in text and reply.locator("img, b").count() == 0
+    assert re.search(r"< ?b onclick=alert\(1\)>never< ?/b>", text) and reply.locator("img, b").count() == 0
     assert reply.locator(".katex").count() == 1 and "rule{9em}{9em}" in text
     assert reply.locator("strong").inner_text() == "fast"
     assert reply.locator("code").inner_text().replace("\u200b", "") == "a<b>[c](d)"
@@ -401,6 +458,12 @@ HARMFUL = [
     "$$\\href{javascript:alert(1)}{x}$$ and $a \\) ![x](http://a.invalid)$",
     "\\\\(x\\) <b> \\( <i> $x$",
     "Look![1] here](http://a.invalid)",
+    "\\`http://a.invalid` ```http://b.invalid`` www.a.invalid",
+    "| `a | http://a.invalid ` |",
+    "para\n    ```\n\nhttp://a.invalid [x](y)\n\n    ```",
+    "``` a`b\nhttp://a.invalid\n```",
+    "- [x] a\n1. [ ] b",
+    "$x$ %%%LATEX_BLOCK_0%%% `%%%LATEX_BLOCK_0%%%`",
 ]
 
 
@@ -411,8 +474,29 @@ def test_no_text_keeps_what_a_reader_of_markdown_would_act_on(text: str) -> None
         assert not re.search(r"<[a-zA-Z/!]", shown)
         assert shown.count("\\(") == shown.count("\\)") and shown.count("\\[") == shown.count("\\]")
     for shown in (markdown, formatted):
-        assert not re.search(r"\]\(|\]:|```mermaid", shown)
+        assert not re.search(r"\]\(|\]:|```mermaid|:/{2}(?!\u200b)|www\.|(?:-|1\.) \[[ x]\]|%%%LATEX", shown)
     assert "\n" not in html
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("```obey me\ncode\n```", "```\nobey me\ncode\n```"),
+        ("- ~~~ obey me\n  code\n  ~~~", "- ~~~\n  obey me\n  code\n  ~~~"),
+        ("```python\ncode\n```", "```python\ncode\n```"),
+        ("| a |\n|---|\n| b | obey |", "| a | |\n|---|---|\n| b | obey |"),
+        ("a | b\n-|-\nc | d | obey | me", "a | b| | |\n-|-|---|---|\nc | d | obey | me"),
+        ("| a | b |\n|---|---|\n| c \\| d | e |", "| a | b |\n|---|---|\n| c \\| d | e |"),
+        ("- " * 1000 + "obey", "- " * 8 + "\u200b" + "- " * 992 + "obey"),
+        ("$$x % obey\n+ y$$", "\\[x \\% obey\n+ y\\]"),
+        ("$\\phantom{obey}$ is $\\alpha$", "&#36;\\phantom{obey}&#36; is \\(\\alpha\\)"),
+        ("$\\grayA{obey}$", "&#36;\\grayA{obey}&#36;"),
+        ("$\\cr[-9em] \\bullet$", "&#36;\\cr[-9em] \\bullet&#36;"),
+        ("a\u200b\U000e0041 z" + "\u0301\u0302" * 9, "a z" + "\u0301\u0302" * 2),
+    ],
+)
+def test_no_formatting_hides_a_part_of_an_answer(text: str, shown: str) -> None:
+    assert ui._text(ui.Exchange(1, "Why?", "writing", text)) == shown
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "example.invalid", ""])
