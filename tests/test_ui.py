@@ -366,10 +366,9 @@ def test_a_streamed_answer_grows_and_only_its_valid_markers_stay(scripted_page: 
         "<b onclick=alert(1)>never</b> wrong, it says [1]. In 77.7 % of cases `a<b>[c](d)` holds $x$, not "
         "\\(\\rule{9em}{9em}\\) [1]."
     )
-    replies[0] = answer(said, 8, delay_s=0.06)
+    replies[0] = answer(said, 8, delay_s=0.15)  # slow enough to be watched on a busy machine
     tab.goto(url)
     reply = ask(tab, ZEBRA)
-    reply.get_by_text("Searching…").wait_for()
     reply.get_by_text("Writing…").wait_for()
     early = reply.inner_text()
     assert "93.1 %" in early and "77.7" not in early
