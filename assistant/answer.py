@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequen
 from pathlib import Path
 from typing import Any, Self, cast
 
-from assistant import abstain, replay, retrieve
+from assistant import abstain, atlas, explore, replay, retrieve, suggest, table
 from assistant import ingest as _ingest
 from assistant.clean import clean
 from assistant.config import Config, default_library
@@ -235,6 +235,43 @@ class Assistant:
             condition += " AND (instr(fold(title), ?) OR instr(fold(authors), ?) OR instr(fold(venue), ?) OR id = ?)"
             values = [*values, *[clean(text).casefold()] * 3, text]
         return self._open_store().papers(condition, values)
+
+    # --- Exploring ----------------------------------------------------------------------------------------------------
+
+    def similar(self, paper_id: str, *, k: int = 10) -> tuple[tuple[Paper, float], ...]:
+        """Return the papers most like one, with their likeness; see `assistant.explore.similar`.
+
+        Raises:
+            ConfigError: No such paper.
+        """
+        return explore.similar(self._open_store(), self._open_index(), paper_id, k)
+
+    def compare(self, ids: Sequence[str]) -> tuple[table.Row, ...]:
+        """Return a table of papers by task, method, data and numbers, each cell verbatim; see `assistant.table`.
+
+        Raises:
+            ConfigError: No such paper.
+        """
+        papers = [self.paper(each) for each in ids]
+        for paper_id, paper in zip(ids, papers, strict=True):
+            if paper is None:
+                raise ConfigError(f"no paper {paper_id!r} to compare; see `assistant papers` for the ids")
+        return table.compare([paper for paper in papers if paper])
+
+    def overview(self, text: str = "", *, where: Sequence[str] = ()) -> explore.Facets:
+        """Return counts of the papers by year, venue, author and source; see `papers` for the arguments."""
+        return explore.overview(self._open_store(), text, where=where)
+
+    def atlas(self) -> atlas.Atlas:
+        """Return the map of the library with its topics; made once for each state of it, which takes seconds."""
+        store = self._open_store()
+        return atlas.open_atlas(store, self._open_index())
+
+    def suggest(self, n: int = 6) -> tuple[str, ...]:
+        """Return questions that this library answers, drawn from its papers."""
+        if not self._open_store().counts()[0]:
+            return ()
+        return suggest.first_questions(self._open_store(), self._open_index(), self._open_encoder(), n)
 
     def status(self) -> dict[str, Any]:
         """Return library, counts, encoder and the health of the index."""

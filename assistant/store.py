@@ -232,6 +232,10 @@ class Store:
         rows = self._all(f"SELECT n FROM papers WHERE {condition} ORDER BY n", values)
         return np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))
 
+    def select(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a SELECT over the tables above: for what is counted, not read paper by paper."""
+        return self._all(sql, values)
+
     def removed_since(self, version: int) -> list[int]:
         """Return the row numbers of papers removed after `version`."""
         return [row[0] for row in self._all("SELECT n FROM removed WHERE version > ?", (version,))]

@@ -21,6 +21,7 @@ from assistant import Answer, Assistant, Config, ConfigError, StoreError, ask
 from assistant.clean import clean, repair_latex
 from assistant.followup import searched_text
 from assistant.papers import normalised_title
+from assistant.store import Store
 
 QUESTION = "What does VOLO reach on ImageNet?"
 DEADLINE_S = 4.0
@@ -357,3 +358,21 @@ def test_off_topic_claims_are_refused(sample: Assistant) -> None:
     claims = [json.loads(line)["text"] for line in file.read_text(encoding="utf-8").splitlines()[:100]]
     refused = [sample.ask(claim).abstained for claim in claims]
     assert sum(refused) >= 0.9 * len(refused), os.linesep.join(c for c, r in zip(claims, refused, strict=True) if not r)
+
+
+def test_a_library_is_explored_through_the_assistant(sample: Assistant, tmp_path: Path) -> None:
+    paper = sample.search("Music Transformer", k=1)[0].paper
+    assert all(other.id != paper.id and score <= 1.0 for other, score in sample.similar(paper.id, k=3))
+    (row,) = sample.compare([paper.id])
+    method = row.as_dict()["method"]
+    assert method["text"] and paper.abstract[method["start"] : method["end"]] == method["text"]
+    assert sample.overview().papers == 451 and len(sample.atlas().ids) == 451
+    question = sample.suggest(1)[0]
+    assert sample.ask(question).citations
+    with pytest.raises(ConfigError, match="no paper 'nowhere'"):
+        sample.compare([paper.id, "nowhere"])
+    with Assistant(Config(library=tmp_path / "empty")) as empty:
+        (tmp_path / "empty").mkdir()
+        with Store(tmp_path / "empty", create=True):
+            pass
+        assert empty.suggest() == () and empty.overview().papers == 0
