@@ -38,7 +38,8 @@ _GOES_ON = re.compile(
     r"^\W*(?:and|but|or|so|also|then|what about|how about|why|any|only|compared|same|really)\b", re.IGNORECASE
 )
 _LEAVES = re.compile(
-    r"""^\W*(?:now\ |but\ )?(?:something|an?|on|to)\s+(?:\w+\s+)?(?:else|different|other|another|new)\b(?:\s\w+)?\s?[:,.-]
+    r"""^\W*(?:now\ |but\ )?(?:something|an?|on|to)\s+(?:\w+\s+)?(?:else|different|other|another|new)\b
+        (?:\s\w+)?\s?[:,.-]
     | \b(?:another|different|new)\ (?:topic|question|subject)\b | \bchange\ (?:of\ )?(?:the\ )?(?:topic|subject)\b
     | ^\W*(?:by\ the\ way|unrelated)\b""",
     re.IGNORECASE | re.VERBOSE,
