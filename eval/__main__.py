@@ -1,4 +1,4 @@
-"""`python -m eval retrieval | compare`: run the evaluation and print its tables; `--json` prints one document."""
+"""`python -m eval retrieval | answers | compare | report | study | fit`: run the evaluation and print its tables."""
 
 from __future__ import annotations
 
