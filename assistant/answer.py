@@ -34,10 +34,26 @@ from assistant.papers import FORMATS
 from assistant.prompt import Templates, build_prompt, load_templates
 from assistant.rerank import Reranker
 from assistant.store import Store
-from assistant.types import Answer, Digest, Fallback, Hits, Paper, Prompt, Reason, Seconds, Turn, Usage
+from assistant.types import (
+    Answer,
+    Citation,
+    Digest,
+    Evidence,
+    Fallback,
+    Hits,
+    Paper,
+    Prompt,
+    Reason,
+    Seconds,
+    Stage,
+    Turn,
+    Usage,
+)
 
 REQUESTS = 3
 """Most requests to the endpoint for one question."""
+ENDPOINTS = 16
+"""Most settings for which the connection to their endpoint is kept."""
 REWRITE_SHARE = 0.25
 """Of the time left, what rewriting a follow-up may take: the answer needs the rest."""
 QUESTION_CHARS, TURN_CHARS, TURNS = 8_000, 20_000, 200
@@ -53,10 +69,21 @@ _log = logging.getLogger(__name__)
 class _Call:
     """What one question asks of the endpoint, by one deadline; whoever wants to stop it can reach it here."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: Config, watch: Callable[[Stage], None] | None) -> None:
+        self.config = config
         self.deadline = math.inf
         self.usage = Usage()
+        self.draft: Draft | None = None
+        self._stage: Stage = "searching"
+        self._watch = watch
         self._stream: LLMStream | None = None
+
+    def enter(self, stage: Stage) -> None:
+        """Begin a stage; whoever watches is told once."""
+        if stage != self._stage:
+            self._stage = stage
+            if self._watch:
+                self._watch(stage)
 
     @property
     def requests_left(self) -> int:
@@ -88,9 +115,9 @@ class _Call:
 class AnswerStream(Iterator[str]):
     """Pieces of an answer's text, each final; then `answer`. `"".join(pieces) == answer.text`."""
 
-    def __init__(self, answer: Callable[[_Call], Generator[str, None, tuple[Answer, Record]]]) -> None:
-        self._call = _Call()
-        self._pieces = answer(self._call)
+    def __init__(self, answer: Callable[[_Call], Generator[str, None, tuple[Answer, Record]]], call: _Call) -> None:
+        self._call = call
+        self._pieces = answer(call)
         self._made: tuple[Answer, Record] | None = None
 
     def __next__(self) -> str:
@@ -100,6 +127,16 @@ class AnswerStream(Iterator[str]):
             if stop.value is not None:
                 self._made = stop.value
             raise StopIteration from None
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """What the answer may cite, as far as it is known by now."""
+        return self._call.draft.evidence if self._call.draft else ()
+
+    @property
+    def citations(self) -> tuple[Citation, ...]:
+        """The markers of the pieces that were given out by now, resolved."""
+        return self._call.draft.citations if self._call.draft else ()
 
     @property
     def answer(self) -> Answer:
@@ -165,7 +202,7 @@ class Assistant:
         self._reranker: Reranker | None = None
         self._store: Store | None = None
         self._index: Index | None = None
-        self._llm: LLM | None = None
+        self._llms: dict[tuple[Config, str | None], LLM] = {}
         self._opened = 0.0
         self._digest: tuple[int, str] = (-1, "")
         self._is_sample = False
@@ -179,11 +216,12 @@ class Assistant:
     def close(self) -> None:
         """Close the library and the connection to the endpoint."""
         with self._lock:
-            if self._llm:
-                self._llm.close()
+            for llm in self._llms.values():
+                llm.close()
             if self._store:
                 self._store.close()
-            self._store = self._index = self._llm = None
+            self._store = self._index = None
+            self._llms = {}
 
     # --- The library --------------------------------------------------------------------------------------------------
 
@@ -197,6 +235,12 @@ class Assistant:
         """What answers: the folder of the library, or "sample" while the default library is empty."""
         self._open_store()
         return "sample" if self._is_sample else str(self.folder)
+
+    @property
+    def epoch(self) -> tuple[str, int]:
+        """Which state of which library answers: it changes with each change of the library."""
+        store = self._open_store()
+        return self.library, store.epoch
 
     def ingest(
         self, sources: Sequence[str | Path], *, form: str | None = None, progress: Callable[[int], None] | None = None
@@ -237,6 +281,17 @@ class Assistant:
         return self._open_store().papers(condition, values)
 
     # --- Exploring ----------------------------------------------------------------------------------------------------
+
+    def browse(
+        self, text: str = "", *, where: Sequence[str] = (), order: str = "entry", limit: int = 50, offset: int = 0
+    ) -> tuple[list[Paper], int]:
+        """Return one page of the papers that hold every word as it is typed, and how many there are; see `explore`."""
+        store = self._open_store()
+        return explore.browse(store, text, where=where, order=order, limit=limit, offset=offset)
+
+    def facets(self, papers: Sequence[Paper]) -> explore.Facets:
+        """Return counts of some papers, such as those of a search; see `assistant.explore.facets`."""
+        return explore.facets(papers, self._open_store())
 
     def similar(self, paper_id: str, *, k: int = 10) -> tuple[tuple[Paper, float], ...]:
         """Return the papers most like one, with their likeness; see `assistant.explore.similar`.
@@ -393,13 +448,30 @@ class Assistant:
         """
         return self.stream(question, history=history, k=k, where=where).answer
 
-    def stream(
-        self, question: str, *, history: Sequence[Turn] = (), k: int | None = None, where: Sequence[str] = ()
+    def stream(  # noqa: PLR0913 - settings by name
+        self,
+        question: str,
+        *,
+        history: Sequence[Turn] = (),
+        k: int | None = None,
+        where: Sequence[str] = (),
+        config: Config | None = None,
+        watch: Callable[[Stage], None] | None = None,
     ) -> AnswerStream:
-        """Answer in final pieces: iterate, then read `.answer`."""
-        asked, turns = _question(question), _history(history)
-        number, conditions = self.config.k if k is None else k, (where,) if isinstance(where, str) else tuple(where)
-        return AnswerStream(lambda call: self._answer(asked, turns, number, conditions, call))
+        """Answer in final pieces: iterate, then read `.answer`.
+
+        Args:
+            question: See `search`, for the next three too.
+            history: Earlier turns.
+            k: Papers put before the answerer.
+            where: Conditions.
+            config: Settings for this question alone, as to the LLM and the answer; the library and its encoder stay.
+            watch: Told each stage as it begins, from the thread that iterates: reading, then writing.
+        """
+        asked, turns, settings = _question(question), _history(history), config or self.config
+        number, conditions = settings.k if k is None else k, (where,) if isinstance(where, str) else tuple(where)
+        call = _Call(settings, watch)
+        return AnswerStream(lambda call: self._answer(asked, turns, number, conditions, call), call)
 
     async def aask(
         self, question: str, *, history: Sequence[Turn] = (), k: int | None = None, where: Sequence[str] = ()
@@ -417,44 +489,47 @@ class Assistant:
         self, question: str, history: Sequence[Turn], k: int, where: tuple[str, ...], call: _Call
     ) -> Generator[str, None, tuple[Answer, Record]]:
         begun = time.monotonic()
-        call.deadline = begun + self.config.llm_timeout_s
-        templates = load_templates(self.config.prompts)
+        call.deadline = begun + call.config.llm_timeout_s
+        templates = load_templates(call.config.prompts)
         hits = self._search(question, searched_text(question, history), k, where)
         rewriting = None
-        if hits and self.config.llm_model and leans(question, history):
+        if hits and call.config.llm_model and leans(question, history):
             rewriting = self._rewrite(question, history, templates, call)
             hits = self._search(question, rewriting.question, k, where) if rewriting.question else hits
             hits = dataclasses.replace(hits, warnings=(*hits.warnings, *_warnings(rewriting)))
         store, retrieved = self._open_store(), time.monotonic()
-        draft = Draft(
+        draft = call.draft = Draft(
             Asked(
                 question, tuple(history), k, where, hits.searched, rewriting,
-                closest=tuple(hit.paper for hit in hits[:CLOSEST]), declined=self._why_not(question, hits),
+                closest=tuple(hit.paper for hit in hits[:CLOSEST]), declined=self._why_not(question, hits, call),
                 nothing=hits.reason, warnings=hits.warnings,
             )
         )  # fmt: skip
         if draft.asked.declined is None:
             build = functools.partial(
                 build_prompt, question, hits, templates, searched=hits.searched, history=history,
-                language=self.config.answer_language, model=self.config.llm_model,
+                language=call.config.answer_language, model=call.config.llm_model,
             )  # fmt: skip
-            prompt, answered = build(budget=self.config.evidence_tokens), False
-            if self.config.llm_model:
+            prompt, answered = build(budget=call.config.evidence_tokens), False
+            draft.read(prompt)
+            call.enter("reading")
+            if call.config.llm_model:
                 shorter = functools.partial(build, budget=prompt.evidence_tokens // 2)
                 answered = yield from self._speak(draft, prompt, shorter, call)
             if not answered:  # A fault costs no evidence.
+                call.enter("writing")
                 yield from draft.begin("extractive", prompt)
                 for piece in Extractive(store, self._open_encoder()).stream(draft.prompt):
                     yield from draft.hear(piece)
                 yield from draft.end()
         if draft.reason:
             yield draft.text
-        digest = Digest(self._library_digest(store), self.config.digest, templates.digest)
+        digest = Digest(self._library_digest(store), call.config.digest, templates.digest)
         now = time.monotonic()
         seconds = Seconds(round(retrieved - begun, 4), round(now - retrieved, 4), round(now - begun, 4))
-        endpoint = self.config.endpoint if self.config.llm_model else None
+        endpoint = call.config.endpoint if call.config.llm_model else None
         made = Made(
-            self.library, store.encoder, self.config.llm_model, endpoint, self.config.shaping, digest,
+            self.library, store.encoder, call.config.llm_model, endpoint, call.config.shaping, digest,
             usage=call.usage, seconds=seconds,
         )  # fmt: skip
         return draft.answer(made), draft.record(made)
@@ -466,7 +541,9 @@ class Assistant:
         limit = now + REWRITE_SHARE * (call.deadline - now)
         text, fault = "", None
         try:
-            with contextlib.closing(call.ask(self._open_llm(), messages, deadline=limit, requests=1)) as pieces:
+            with contextlib.closing(
+                call.ask(self._open_llm(call.config), messages, deadline=limit, requests=1)
+            ) as pieces:
                 for piece in pieces:
                     text += piece
                     if len(text) > QUESTION_CHARS:
@@ -476,7 +553,7 @@ class Assistant:
             fault = Fallback(error.kind, str(error))
         return Rewriting(tuple(messages), text, fault)
 
-    def _why_not(self, question: str, hits: Hits) -> Reason | None:
+    def _why_not(self, question: str, hits: Hits, call: _Call) -> Reason | None:
         """Return why nothing can be answered from these hits, or None.
 
         Whether a detail is in the abstracts is left to the model where there is one; it declines in the agreed form.
@@ -485,7 +562,7 @@ class Assistant:
             return cast("Reason", (hits.reason or "no_match").split(":")[0])
         signals = abstain.read_signals(question, hits, self._open_index().generation.lexicon.idf)
         reason = abstain.load_refusal().reason(signals)
-        return None if reason == "not_in_sources" and self.config.llm_model else reason
+        return None if reason == "not_in_sources" and call.config.llm_model else reason
 
     def _speak(
         self, draft: Draft, whole: Prompt, shorter: Callable[[], Prompt], call: _Call
@@ -506,8 +583,9 @@ class Assistant:
         """Let the LLM answer one prompt; return the fault that ended it."""
         yield from draft.begin("llm", prompt)
         try:
-            with contextlib.closing(call.ask(self._open_llm(), prompt.messages)) as pieces:
+            with contextlib.closing(call.ask(self._open_llm(call.config), prompt.messages)) as pieces:
                 for piece in pieces:
+                    call.enter("writing")
                     yield from draft.hear(piece)
         except LLMError as error:
             draft.fail(Fallback(error.kind, str(error)))
@@ -515,11 +593,14 @@ class Assistant:
         yield from draft.end(complete=call.complete)
         return None
 
-    def _open_llm(self) -> LLM:
+    def _open_llm(self, config: Config) -> LLM:
+        name = (config, config.api_key)  # equal settings of another origin may have no key
         with self._lock:
-            if self._llm is None:
-                self._llm = LLM(self.config)
-            return self._llm
+            if name not in self._llms:
+                if len(self._llms) >= ENDPOINTS:  # not closed: it may still be answering
+                    del self._llms[next(iter(self._llms))]
+                self._llms[name] = LLM(config)
+            return self._llms[name]
 
 
 def ask(

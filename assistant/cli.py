@@ -1,4 +1,4 @@
-"""The command line: `assistant ingest | search | ask | replay | chat | serve | status | papers | remove`.
+"""The command line: `assistant ingest | search | ask | replay | chat | serve | status | papers | export | remove`.
 
 Results go to stdout, progress and warnings to stderr. With `--json` stdout holds one JSON document and nothing else. A
 failure is one plain line on stderr and an exit code: 1 failed, 2 wrong usage or configuration, 3 the library or a
@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -183,6 +185,51 @@ def papers(
         for paper in found:
             _say(f"{paper.id}  {_cite(paper.as_dict())}")
         print(f"{len(found)} papers in {_name(assistant)}", file=sys.stderr)
+
+
+@_cli.command()
+@click.argument("text", required=False, default="")
+@click.option("--id", "ids", multiple=True, metavar="ID", help="A paper, by id or alias; may be repeated.")
+@_WHERE
+@click.option(
+    "--format", "form", metavar="F", help="bibtex, ris, jsonl, csv or markdown; default: by FILE's ending, else bibtex."
+)
+@click.option("--output", "file", metavar="FILE", help="Write a file, whole or not at all, instead of stdout.")
+@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@_common
+def export(
+    *,
+    text: str,
+    ids: Sequence[str],
+    where: Sequence[str],
+    form: str | None,
+    file: str | None,
+    force: bool,
+    as_json: bool,
+    settings: dict[str, Any],
+    config_file: str | None,
+) -> None:
+    """Write the papers, or those that TEXT, --id and --where all admit, for other programs to read."""
+    from assistant.bibliography import FORMATS, select_papers
+
+    if as_json and file is None:
+        raise ConfigError("export prints the papers on stdout, no document; leave --json out, or add --output FILE")
+    form = _export_format(form, file)
+    target = None if file is None else _check_output(file, force=force)
+    with _open(settings, config_file) as assistant:
+        store = assistant._open_store()  # noqa: SLF001 - a paper at a time, where `papers` returns all of them
+        n, chosen = select_papers(store, text, ids=ids, where=where, full=form == "jsonl")
+        pieces = FORMATS[form].write(chosen)
+        if target is None:
+            if hasattr(sys.stdout, "reconfigure"):
+                sys.stdout.reconfigure(newline="")  # a format's line ends are its own
+            sys.stdout.writelines(pieces)
+            sys.stdout.flush()
+        else:
+            _write_whole(target, pieces)
+        if as_json:
+            _print_json({"file": file, "format": form, "papers": n})
+        print(_plain(f"{n} papers of {_name(assistant)} written{f' to {file}' if file else ''}"), file=sys.stderr)
 
 
 @_cli.command()
@@ -432,6 +479,61 @@ def _save(stream: AnswerStream, file: str) -> None:
         _warn([str(error)])
         sys.exit(error.exit_code)
     _warn([f"saved to {file}; `assistant replay {file}` gives the same answer"])
+
+
+def _export_format(form: str | None, file: str | None) -> str:
+    """Return the format that is asked for, or told by the ending of the file's name."""
+    from assistant.bibliography import FORMATS
+    from assistant.config import nearest
+
+    if form == "library":
+        raise ConfigError(
+            "cannot export as 'library': a whole library cannot be moved yet; jsonl holds what `assistant ingest` reads"
+        )
+    if form is not None and form not in FORMATS:
+        hint = nearest(form, FORMATS) or f"; the formats are {', '.join(FORMATS)}"
+        raise ConfigError(f"unknown format {form!r}{hint}")
+    by_suffix = {each.suffix: name for name, each in FORMATS.items()}
+    return form or by_suffix.get(Path(file or "").suffix.lower(), "bibtex")
+
+
+def _check_output(file: str, *, force: bool) -> Path:
+    """Return where a file will stand, links followed; before anything is read, so that none of it is in vain."""
+    try:
+        target = Path(file).resolve()
+        found = None
+        if target.exists():
+            if not target.is_file():
+                found = "it is a folder" if target.is_dir() else "it is no ordinary file"
+            elif not force:
+                raise ConfigError(f"cannot write {file}: it is there; name another file, or replace it with --force")
+        elif not target.parent.is_dir():
+            found = f"there is no folder {target.parent}"
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, a loop of links, a null in it
+        found = getattr(error, "strerror", None) or str(error)
+    if found:
+        raise ConfigError(f"cannot write {file}: {found}; name another file")
+    return target
+
+
+def _write_whole(target: Path, pieces: Iterable[str]) -> None:
+    """Write a file beside its place and put it there when it is whole."""
+    draft = target.parent / f".{secrets.token_hex(8)}.part"
+    try:
+        with draft.open("xb") as out:
+            out.writelines(piece.encode("utf-8", "replace") for piece in pieces)
+            out.flush()
+            os.fsync(out.fileno())
+        if target.exists():
+            draft.chmod(stat.S_IMODE(target.stat().st_mode))
+        draft.replace(target)
+    except OSError as error:
+        raise AssistantError(
+            f"cannot write {target}: {error.strerror or error}; free some space, or name another file"
+        ) from error
+    finally:
+        with suppress(OSError):
+            draft.unlink()
 
 
 def _print_ledger(ledger: Ledger, folder: Path) -> None:

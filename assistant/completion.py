@@ -1,24 +1,28 @@
 """The bytes of one response -> text pieces, and the errors that say what an endpoint did wrong.
 
 In: the body of a chat completion, cut anywhere: server-sent events, or one JSON object. Out: the text it completes,
-without control characters and without a <think> block at the beginning; at the end, why it ended and what it cost.
-Refused, as an `LLMError`: what is no chat completion, has no text, was cut, or exceeds the limits below.
+without control characters and without a model's thoughts; at the end, why it ended and what it cost. Refused, as an
+`LLMError`: what is no chat completion, has no text, was cut, or exceeds the limits below.
 
-`Faults` makes these errors, and those for a status, a broken connection and a deadline; none shows a key. No I/O here.
+`Faults` makes these errors, and those for a status, a broken connection and a deadline; none shows a key. `read_models`
+reads the other response that an endpoint gives. No I/O here.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
+import socket
+import ssl
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from assistant.errors import LLMError, LLMRejected, LLMTimeout, LLMUnavailable, LLMUnparsable
 
@@ -26,6 +30,8 @@ TEXT_LIMIT = 200_000
 """Characters of text read from one answer."""
 ERROR_LIMIT = 64_000
 """Bytes worth reading of the body of an error status."""
+LIST_LIMIT = 2_000_000
+"""Bytes read of a list of models; the longest known ones have half of that."""
 _EVENT_LIMIT = 4_000_000
 """Bytes held at a time: one event of a stream, or a whole answer that is not streamed."""
 _RESPONSE_LIMIT = 64_000_000
@@ -34,6 +40,19 @@ _FOUND_LIMIT = 300
 """Characters of what was found that an error shows."""
 _SECRET_CHARS = 16
 """Least length of a key that is looked for in answers: a shorter one is a stand-in, such as `test`, and a word."""
+_NAMES, _NAME_CHARS = 2_000, 200
+"""Most models that are listed, and the longest name of one."""
+_OPEN, _CLOSE = "<think>", "</think>"
+"""Between them stand a model's thoughts. Where a server puts the first into the prompt, the text begins within them."""
+_ALOUD = (
+    *("okay", "ok,", "ok so", "alright", "hmm", "got it,", "let me ", "let's ", "let’s ", "thinking process"),
+    *("the user ask", "the user is ask", "the user want", "the user's ", "so the user", "so, the user"),
+    *("the question ask", "the question is", "we are asked", "we are given", "we need to ", "we have to "),
+    *("first, i ", "first, let", "i need to ", "i have to ", "i should ", "i'll ", "好的", "嗯", "首先，"),
+)
+"""So begin thoughts, and hardly an answer about papers: nothing of it is shown before its end or `_CLOSE` is there."""
+_LENGTH = {"length", "max_tokens"}
+"""Reasons for an end that cut an answer."""
 
 _UNWANTED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _TOO_LONG = re.compile(
@@ -44,6 +63,8 @@ _TOO_LONG = re.compile(
 )
 _SERVER_FAULT = re.compile(r"\b(429|5\d\d)\b|server|internal|overload|unavailable|rate.?limit|timeout", re.IGNORECASE)
 _REFUSAL = re.compile(r"\b4\d\d\b|invalid|filter|polic|not.?found|auth|permission|quota|context|exceed", re.IGNORECASE)
+_OPTIONAL = ("stream_options", "temperature")
+"""Fields that a request can do without, where an endpoint refuses them: reasoning models have one temperature."""
 _NEXT_STEPS = {
     401: "check llm_api_key",
     403: "check llm_api_key",
@@ -61,28 +82,39 @@ class Completion:
         self.done = False
         """True after `[DONE]`: nothing more is read."""
         self.complete = False
-        """True once the answer has ended otherwise than at its length limit."""
+        """True once the answer has ended otherwise than at its length limit or within its thoughts."""
+        self.is_empty = False
+        """True once it has ended without a text."""
         self.usage: tuple[int, int] | None = None
         """Tokens of prompt and answer, if reported."""
         self.shown: list[str] = []
         """All pieces so far."""
+        self.is_json = False
+        """The response is one JSON object: the endpoint does not stream."""
+        self.n_chunks = 0
+        """Those that are of a chat completion."""
         self._faults = faults
-        self._secrets = [each for each in faults.secrets if len(each) >= _SECRET_CHARS]
-        self._n_bytes = self._n_chars = self._n_chunks = 0
+        self._secrets = faults.lasting
+        self._n_bytes = self._n_chars = 0
         self._buffer = b""
         self._data = bytearray()
-        self._is_json = False
-        self._tail = self._held = ""
-        self._stage = "start"
+        self._is_page = False
+        self._tail = self._held = self._last = ""
+        self._stage: Literal["start", "aloud", "think", "text"] = "start"
+
+    @property
+    def is_cut(self) -> bool:
+        """It ended at its length limit."""
+        return self.finish in _LENGTH
 
     def feed(self, chunk: bytes) -> Iterator[str]:
         """Read the next bytes; yield the text that they complete."""
         if not self._n_bytes:
             chunk = chunk.removeprefix(b"\xef\xbb\xbf").lstrip()
-            self._is_json = chunk.startswith(b"{")
+            self.is_json, self._is_page = chunk.startswith(b"{"), chunk.startswith(b"<")
         self._n_bytes += len(chunk)
         self._buffer += chunk
-        if not self._is_json:
+        if not self.is_json:
             lines = self._buffer.splitlines(keepends=True)
             self._buffer = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
             for line in lines:
@@ -92,24 +124,22 @@ class Completion:
 
     def end(self) -> Iterator[str]:
         """Read what is left when nothing more comes; refuse a cut or empty answer."""
-        if self._is_json:
+        if self.is_json:
             yield from self._read_chunk(self._parse(self._buffer))
             self.done = True
         with contextlib.suppress(LLMUnparsable):  # half an event is a cut
             yield from self._read_line(self._buffer)
             yield from self._read_line(b"")
-        if not self._n_chunks:
-            raise self._unreadable("not one piece of a chat completion")
+        if not self.n_chunks:
+            raise self._unreadable(self._what())
         if not self.done and not self.finish:
             raise self._cut("it ended early")
         yield from self._show("", final=True)
-        if self._stage == "start" and self._held:
-            self.shown.append(self._held)
-            yield self._held
-        if not self.shown:
+        self.is_empty = not self.shown
+        if self.is_empty:
             found = f"an answer without text (finish_reason {self.finish or None!r})"
             raise self._faults.error(LLMUnparsable, found, "raise answer_tokens, or try another model")
-        self.complete = self.finish not in {"length", "max_tokens"}
+        self.complete = not self.is_cut and self._stage != "think"
 
     def broken(self, error: Exception) -> LLMError:
         """Make the error for a connection that failed within the response."""
@@ -126,6 +156,14 @@ class Completion:
     def _unreadable(self, found: str) -> LLMError:
         step = "check llm_base_url (with its /v1), and that OpenAI's chat completions are spoken there"
         return self._faults.error(LLMUnparsable, f"unreadable: {found}", step)
+
+    def _what(self) -> str:
+        """Tell what came, if it is nothing of a chat completion."""
+        if self.is_json:
+            text = self._faults.clean(self._buffer[:ERROR_LIMIT].decode(errors="replace"))
+            return f"no chat completion, but {text[: _safe_end(text, self._faults.secrets)]}"
+        found = "a web page" if self._is_page else "not one piece of a chat completion"
+        return found if self._n_bytes else "nothing"
 
     def _read_line(self, line: bytes) -> Iterator[str]:
         """Read one line of a stream of server-sent events; an empty one ends an event."""
@@ -153,7 +191,7 @@ class Completion:
     def _read_chunk(self, found: dict[str, Any]) -> Iterator[str]:
         """Read a chunk of a stream, whose text is in `delta`, or a whole answer, whose text is in `message`."""
         self._read_usage(found.get("usage"))
-        self._n_chunks += "choices" in found
+        self.n_chunks += "choices" in found
         choices = self._expect(found.get("choices"), list, "choices")
         choice = self._expect(choices[0] if choices else None, dict, "choices[0]")
         message = self._expect(choice.get("delta") or choice.get("message"), dict, "delta or message")
@@ -188,7 +226,7 @@ class Completion:
         self._n_chars += len(text)
         if self._n_chars > TEXT_LIMIT:
             raise self._unreadable(f"more than {TEXT_LIMIT:,} characters")
-        text = self._drop_thoughts(self._drop_keys(drop_controls(text), final=final))
+        text = self._drop_thoughts(self._drop_keys(drop_controls(text), final=final), final=final)
         if text:
             self.shown.append(text)
             yield text
@@ -196,26 +234,72 @@ class Completion:
     def _drop_keys(self, text: str, *, final: bool) -> str:
         """Return the text up to where a key may begin, which only the next text can tell."""
         text = mask(self._tail + text, self._secrets)
-        starts = (len(text) - n for each in self._secrets for n in range(1, len(each)) if text.endswith(each[:n]))
-        cut = len(text) if final else min(starts, default=len(text))
+        cut = len(text) if final else _safe_end(text, self._secrets)
         self._tail = text[cut:]
         return text[:cut]
 
-    def _drop_thoughts(self, text: str) -> str:
-        """Return what may be shown of the next text: no blank space and no <think> block at the beginning."""
+    def _drop_thoughts(self, text: str, *, final: bool) -> str:
+        """Return what may be shown of the next text: no blank space at the beginning, and no thoughts.
+
+        Thoughts stand between two tags, where a sentence may begin, or before the second tag alone. The latter are
+        known by how they begin, so what begins like them is held back until that tag comes, or the end.
+        """
         self._held += text
-        while self._stage != "text":
-            if self._stage == "think":
-                _, closed, rest = self._held.partition("</think>")
-                self._held = rest if closed else self._held[-len("</think>") :]
-                if not closed:
-                    return ""
-            self._stage, self._held = "start", self._held.lstrip()
-            if "<think>".startswith(self._held):
-                return ""
-            self._stage = "think" if self._held.startswith("<think>") else "text"
-        shown, self._held = self._held, ""
+        shown = ""
+        if self._stage == "start":
+            self._held = self._held.lstrip()
+            begun = self._held.casefold()
+            if begun.startswith(_ALOUD):
+                self._stage = "aloud"
+            elif final or not any(each.startswith(begun) for each in _ALOUD):
+                self._stage = "text"
+        if final and self._stage == "aloud" and not self.is_cut and _CLOSE not in self._held:
+            self._stage = "text"
+        while self._stage in {"aloud", "think", "text"}:
+            tag = _OPEN if self._stage == "text" else _CLOSE
+            before, found, rest = self._held.partition(tag)
+            if not found:
+                cut = len(before) if final else _safe_end(before, [tag])
+                shown += self._pass(before[:cut]) if self._stage == "text" else ""
+                self._held = before if self._stage == "aloud" else before[cut:]
+                break
+            if self._stage != "text":
+                self._stage = "text"
+            elif self._may_think(before):
+                shown += self._pass(before)
+                self._stage = "think"
+            else:
+                shown += self._pass(before + tag)
+            self._held = rest
         return shown
+
+    def _pass(self, text: str) -> str:
+        """Let text through, but no blank space at the beginning; note what it ends in, blank space on a line aside."""
+        text = text if self._last else text.lstrip()
+        self._last = text.rstrip(" \t")[-1:] or self._last
+        return text
+
+    def _may_think(self, before: str) -> bool:
+        """Tell whether a tag behind this text opens thoughts: it stands at the beginning, or a sentence ends there."""
+        return (before.rstrip(" \t")[-1:] or self._last) in {"", *"\n.!?…。！？]"}
+
+
+def read_models(raw: bytes, faults: Faults) -> Iterator[str]:
+    """Iterate the names of the models in a list of them; names that nobody could type are left out.
+
+    Raises:
+        LLMUnparsable: It is no list of models.
+    """
+    try:
+        found = json.loads(raw)
+    except (ValueError, RecursionError):
+        found = None
+    listed = found.get("data", found.get("models")) if isinstance(found, dict) else found
+    if not isinstance(listed, list):
+        raise faults.error(LLMUnparsable, "no list of models", "check llm_base_url (with its /v1)")
+    names = (each.get("id") or each.get("name") for each in listed if isinstance(each, dict))
+    plain = (name for name in names if isinstance(name, str) and name.isprintable() and len(name) <= _NAME_CHARS)
+    yield from dict.fromkeys(mask(name, faults.lasting) for name in itertools.islice(plain, _NAMES))
 
 
 @dataclass(eq=False)
@@ -229,6 +313,27 @@ class RetryError(Exception):
     """Field to leave out of the next request, which then need not wait."""
 
 
+@dataclass(eq=False)
+class StatusError(Exception):
+    """The endpoint's own word against a request: the cause of the error that tells it."""
+
+    code: int
+    """The status; 200 for an error that came in place of an answer."""
+    said: str
+    """Its message and its words for machines, fit to be shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is behind an error, as far as it can be told."""
+
+    kind: Literal["bad_address", "unknown_host", "refused", "tls", "timeout", "status", "other"]
+    said: str = ""
+    """The system's words, or the endpoint's, fit to be shown."""
+    code: int = 0
+    """Of a status."""
+
+
 @dataclass(frozen=True)
 class Faults:
     """Makes the errors of one endpoint; whatever it echoes, no message shows its key."""
@@ -238,12 +343,22 @@ class Faults:
     secrets: frozenset[str] = frozenset()
     """What no message may show; none is empty."""
 
-    def error(self, kind: type[LLMError], found: str, step: str) -> LLMError:
-        """Make an error that names the endpoint, what was found (shortened) and what to do."""
-        found = " ".join("".join(each for each in found if each.isprintable() or each.isspace()).split())
-        found = mask(found, self.secrets)
-        found = found if len(found) <= _FOUND_LIMIT else f"{found[: _FOUND_LIMIT - 1]}…"
-        return kind(f"no answer from the LLM at {self.name}: {found}; {step}")
+    @property
+    def lasting(self) -> list[str]:
+        """The secrets that are no mere stand-ins, so that text from an endpoint may be searched for them."""
+        return [each for each in self.secrets if len(each) >= _SECRET_CHARS]
+
+    def clean(self, text: str) -> str:
+        """Return a text as a message may show it: on one line, without secrets, shortened."""
+        text = " ".join("".join(each for each in text if each.isprintable() or each.isspace()).split())
+        text = mask(text, self.secrets)
+        return text if len(text) <= _FOUND_LIMIT else f"{text[: _FOUND_LIMIT - 1]}…"
+
+    def error(self, kind: type[LLMError], found: str, step: str, cause: Exception | None = None) -> LLMError:
+        """Make an error that names the endpoint, what was found and what to do."""
+        error = kind(f"no answer from the LLM at {self.name}: {self.clean(found)}; {step}")
+        error.__cause__ = cause
+        return error
 
     def too_late(self) -> LLMError:
         """Make the error for a deadline that has passed."""
@@ -253,22 +368,23 @@ class Faults:
         """Make the error for a response of any status but success."""
         message, words = _read_error(body)
         found = f"status {status}, {message}" if message else f"status {status}"
+        cause = StatusError(status, self.clean(f"{words} {message}"))
         is_too_long = _TOO_LONG.search(f"{message} {words}") is not None
         if status >= 500 and is_too_long:  # the same again would not mend it
-            error = self.error(LLMUnavailable, found, _NEXT_STEPS[413])
+            error = self.error(LLMUnavailable, found, _NEXT_STEPS[413], cause)
             error.too_long = True
             return error
         if status == 429 or status >= 500:
             asked = headers.get("retry-after", "")
-            error = self.error(LLMUnavailable, f"Retry-After {asked}, {found}" if asked else found, "try again later")
-            return RetryError(error, wait_s=_read_wait(asked))
+            found = f"Retry-After {asked}, {found}" if asked else found
+            return RetryError(self.error(LLMUnavailable, found, "try again later", cause), wait_s=_read_wait(asked))
         if status < 400:
             found = f"status {status}, a redirect to {headers.get('location')}, which is not followed"
-            return self.error(LLMRejected, found, "set llm_base_url to the address that answers")
-        error = self.error(LLMRejected, found, _NEXT_STEPS.get(status, "check llm_model and max_tokens_field"))
+            return self.error(LLMRejected, found, "set llm_base_url to the address that answers", cause)
+        error = self.error(LLMRejected, found, _NEXT_STEPS.get(status, "check llm_model and max_tokens_field"), cause)
         is_malformed = status in {400, 422}
-        if is_malformed and "stream_options" in message:
-            return RetryError(error, drop="stream_options")
+        if is_malformed and (refused := [field for field in _OPTIONAL if field in message]):
+            return RetryError(error, drop=refused[0])
         error.too_long = status == 413 or (is_malformed and is_too_long)
         return error
 
@@ -279,7 +395,9 @@ class Faults:
         kind: type[LLMError] = LLMRejected if is_too_long or _REFUSAL.search(words) else LLMUnparsable
         if _SERVER_FAULT.search(words):
             kind = LLMUnavailable
-        error = self.error(kind, f"an error instead of an answer: {words} {message}", "see the endpoint's log")
+        said = f"{words} {message}"
+        cause = StatusError(200, self.clean(said))
+        error = self.error(kind, f"an error instead of an answer: {said}", "see the endpoint's log", cause)
         error.too_long = is_too_long
         return error
 
@@ -293,6 +411,27 @@ class Faults:
         made = self.error(LLMUnavailable, _reason(error), "check that it runs, and llm_base_url")
         broken = (httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError)
         return RetryError(made) if isinstance(error.__cause__, broken) else made
+
+    def diagnose(self, error: LLMError) -> Fault:
+        """Tell what is behind an error by the causes it is raised from."""
+        if isinstance(error, LLMTimeout):  # before an import, which another thread may be stuck in
+            return Fault("timeout")
+        import httpx2
+
+        *_, root = causes = list(_causes(error))
+        said = root.verify_message if isinstance(root, ssl.SSLCertVerificationError) else _reason(root)
+        for cause in causes:
+            if isinstance(cause, StatusError):
+                return Fault("status", cause.said, cause.code)
+            if isinstance(cause, ssl.SSLError):
+                return Fault("tls", self.clean(said))
+            if isinstance(cause, socket.gaierror):
+                return Fault("unknown_host", self.clean(str(cause.strerror)))
+        is_unsent = isinstance(error, LLMUnavailable)
+        if is_unsent and isinstance(root, httpx2.InvalidURL | httpx2.UnsupportedProtocol | ValueError | OverflowError):
+            return Fault("bad_address", self.clean(said))
+        is_refused = any(isinstance(cause, httpx2.ConnectError) for cause in causes)
+        return Fault("refused" if is_refused else "other", self.clean(said))
 
     def without_key(self, error: BaseException | None) -> BaseException | None:
         """Return an error that is fit to be shown as a cause, None in place of one that shows the key."""
@@ -309,12 +448,18 @@ def mask(text: str, secrets: Iterable[str]) -> str:
     return text
 
 
+def _safe_end(text: str, words: Iterable[str]) -> int:
+    """Return up to where a text holds no beginning of one of the words that only the next text can complete."""
+    starts = (len(text) - n for word in words for n in range(1, len(word)) if text.endswith(word[:n]))
+    return min(starts, default=len(text))
+
+
 def drop_controls(text: str) -> str:
     """Drop control characters but newline and tab, and lone surrogates, which no JSON encoder takes."""
     return _UNWANTED.sub("", text)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """Return what the deepest cause says; the system's words where asyncio names only the call that failed."""
     *_, root = _causes(error)
     if (type(root) is OSError or isinstance(root, ConnectionError | TimeoutError)) and root.errno:

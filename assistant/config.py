@@ -6,6 +6,7 @@ a key may travel only with an address of the same standing (see `Config.api_key`
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import json
@@ -124,11 +125,30 @@ class Config:
             object.__setattr__(self, each.name, _convert(each.name, values[each.name], each.metadata, origin))
             origins[each.name] = origin
         object.__setattr__(self, "origins", origins)
-        url = urlsplit(self.llm_base_url)
-        if url.scheme not in {"http", "https"} or not url.hostname:
-            raise ConfigError(
-                f"llm_base_url is {self.llm_base_url!r}; give an http or https address, such as {OPENAI_URL}"
-            )
+        _check_address(self.llm_base_url)
+
+    def changed(self, **settings: Unpack[Settings]) -> Config:
+        """Return these settings with some of them changed, as by argument.
+
+        Another `llm_base_url` leaves the key behind, unless one comes with it: whoever changes the address may not be
+        the one whom the key belongs to.
+
+        Raises:
+            ConfigError: As for the class.
+        """
+        given = cast("dict[str, object]", dict(settings))
+        _refuse_unknown(given, "argument")
+        if given.get("llm_base_url", self.llm_base_url) != self.llm_base_url:
+            given.setdefault("llm_api_key", None)
+        new, origins = copy.copy(self), dict(self.origins)
+        for each in _settings():
+            if each.name in given:
+                value = _convert(each.name, given[each.name], each.metadata, "argument")
+                object.__setattr__(new, each.name, value)
+                origins[each.name] = "argument"
+        object.__setattr__(new, "origins", origins)
+        _check_address(new.llm_base_url)
+        return new
 
     @property
     def api_key(self) -> str | None:
@@ -194,6 +214,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def _settings() -> list[Any]:
     return [each for each in fields(Config) if "default" in each.metadata]
+
+
+def _check_address(address: str) -> None:
+    try:
+        url = urlsplit(address)
+        sound = url.scheme in {"http", "https"} and url.hostname and url.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        shown = _without_password(address)
+        raise ConfigError(f"llm_base_url is {shown!r}; give an http or https address, such as {OPENAI_URL}")
 
 
 def _refuse_unknown(given: Mapping[str, object], what: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from assistant.abstain import ABSTENTIONS
 from assistant.followup import read_rewriting, searched_text
 from assistant.gate import Gate
-from assistant.types import Answer, Digest, Fallback, Paper, Prompt, Reason, Seconds, Turn, Usage
+from assistant.types import Answer, Citation, Digest, Evidence, Fallback, Paper, Prompt, Reason, Seconds, Turn, Usage
 
 Answerer = Literal["llm", "extractive"]
 
@@ -124,6 +124,20 @@ class Draft:
     def started(self) -> bool:
         """True once something was shown: it stays, and so do its numbers."""
         return self._gate.started
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """What may be cited, as far as it is known by now."""
+        return self._gate.evidence
+
+    @property
+    def citations(self) -> tuple[Citation, ...]:
+        """The markers in the text that is final by now."""
+        return tuple(self._gate.citations)
+
+    def read(self, prompt: Prompt) -> None:
+        """Take the prompt that the first attempt will be given: its evidence is known from now on."""
+        self.prompt, self._gate = prompt, Gate(prompt)
 
     def begin(self, answerer: Answerer, prompt: Prompt) -> list[str]:
         """Begin an attempt: anew, or after what was shown, under the same numbers; return what is said in between."""

@@ -2,6 +2,7 @@
 
 In: messages and one wall-clock deadline. Out: cleaned text while it arrives, then what it cost. Refused: whatever is no
 chat completion, as one of the four `LLMError`s; at most `max_requests` requests, no retry once text was given out.
+`list_models` asks for the names of an endpoint's models in the same way.
 
 The request runs in a thread with an event loop of its own. Cancelling its task ends every wait for the network, and the
 caller waits for a queue only, so it is free at the deadline whatever the thread is stuck in. The `openai` client sends
@@ -22,14 +23,25 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from assistant.completion import ERROR_LIMIT, Completion, Faults, RetryError, drop_controls, mask
+from assistant.completion import (
+    ERROR_LIMIT,
+    LIST_LIMIT,
+    Completion,
+    Fault,
+    Faults,
+    RetryError,
+    drop_controls,
+    mask,
+    read_models,
+)
 from assistant.config import Config
-from assistant.errors import ConfigError, LLMError, LLMRejected, LLMUnavailable
+from assistant.errors import ConfigError, LLMError, LLMRejected, LLMUnavailable, LLMUnparsable
 from assistant.tokens import count_tokens
 from assistant.types import Usage
 
@@ -79,7 +91,7 @@ class LLM:
             deadline: Value of `time.monotonic()` at which everything ends.
             max_requests: Requests that may be sent for it, retries included; 1 or more.
         """
-        return LLMStream(_Call(self._endpoint, messages, deadline, max_requests))
+        return LLMStream(_Chat(self._endpoint, messages, deadline, max_requests))
 
     def close(self) -> None:
         """Stop every request that still runs."""
@@ -87,8 +99,18 @@ class LLM:
             call.stop()
 
 
-class LLMStream(Iterator[str]):
-    """The text of one answer, piece by piece; dropping it stops the request.
+def list_models(config: Config, *, deadline: float) -> Reply:
+    """Ask an endpoint, once, for the names of its models; the request is sent when the first one is asked for.
+
+    Args:
+        config: Names the endpoint and the key; no model need be named.
+        deadline: Value of `time.monotonic()` at which everything ends.
+    """
+    return Reply(_Listing(_Endpoint(config), deadline))
+
+
+class Reply(Iterator[str]):
+    """What an endpoint replies, piece by piece; dropping it stops the request.
 
     Iterating raises `LLMTimeout` at the deadline, or `LLMUnavailable`, `LLMRejected` or `LLMUnparsable`; each one tells
     the number of `requests` sent.
@@ -98,10 +120,8 @@ class LLMStream(Iterator[str]):
         self._call = call
         self._is_over = False
         weakref.finalize(self, call.stop)
-        self.model = call.model
-        """The model that was asked."""
         self.complete = False
-        """True once the endpoint has ended its answer; False before that, and when its length limit cut it."""
+        """True once the endpoint has ended its reply; False before that, and when its length limit cut an answer."""
 
     def __next__(self) -> str:
         if self._is_over:
@@ -113,9 +133,35 @@ class LLMStream(Iterator[str]):
             if piece is None:
                 self.close()
         if piece is None:
-            self.complete = self._call.completion.complete
+            self.complete = self._call.complete
             raise StopIteration
         return piece
+
+    @property
+    def requests(self) -> int:
+        """Those sent so far."""
+        return self._call.requests
+
+    @property
+    def fault(self) -> Fault | None:
+        """What is behind the error that ended it."""
+        return self._call.fault
+
+    def close(self) -> None:
+        """Stop the request at once; iterating ends here."""
+        self._is_over = True
+        self._call.stop()
+
+
+class LLMStream(Reply):
+    """The text of one answer."""
+
+    _call: _Chat
+
+    def __init__(self, call: _Chat) -> None:
+        super().__init__(call)
+        self.model = call.model
+        """The model that was asked."""
 
     @property
     def usage(self) -> Usage:
@@ -128,10 +174,10 @@ class LLMStream(Iterator[str]):
         n_answer = count_tokens(answer, self.model).n if answer else 0
         return Usage(n_prompt, n_answer, llm_calls=call.requests, tokens_estimated=True)
 
-    def close(self) -> None:
-        """Stop the request at once; iterating ends here."""
-        self._is_over = True
-        self._call.stop()
+    @property
+    def completion(self) -> Completion:
+        """What was read of the response so far."""
+        return self._call.completion
 
 
 class _Endpoint:
@@ -196,24 +242,41 @@ class _Endpoint:
         raise self.faults.from_status(response.status_code, response.headers, body)
 
 
-class _Call:
-    """The requests for one answer, in a daemon thread with an event loop of its own."""
+class _Call(ABC):
+    """The requests for one reply, in a daemon thread with an event loop of its own."""
 
-    def __init__(
-        self, endpoint: _Endpoint, messages: Sequence[Mapping[str, str]], deadline: float, max_requests: int
-    ) -> None:
-        self.model = endpoint.config.llm_model or ""
-        self.messages = [{name: drop_controls(text) for name, text in each.items()} for each in messages]
+    def __init__(self, endpoint: _Endpoint, deadline: float) -> None:
         self.requests = 0
-        self.completion = Completion(endpoint.faults)
+        self.fault: Fault | None = None
         self._endpoint = endpoint
         self._faults = endpoint.faults
         self._deadline = deadline
-        self._max_requests = max_requests
         self._items: queue.SimpleQueue[str | LLMError | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._task: asyncio.Task[None] | None = None
         self._is_stopped = False
+
+    @property
+    @abstractmethod
+    def complete(self) -> bool:
+        """The endpoint has ended its reply otherwise than at a limit."""
+
+    @property
+    @abstractmethod
+    def _is_enough(self) -> bool:
+        """Nothing that is needed is still to come."""
+
+    @abstractmethod
+    def _send(self, client: openai.AsyncOpenAI) -> Awaitable[openai.AsyncStream[Any]]:
+        """Send a request; of its response only the headers are read."""
+
+    @abstractmethod
+    async def _read(self, response: httpx2.Response) -> None:
+        """Read the body of a response, within limits."""
+
+    @abstractmethod
+    def _end(self) -> Iterator[str]:
+        """Iterate what is left to give when all has been read."""
 
     def wait(self) -> str | None:
         """Return the next piece, None after the last one, or raise the error; the first call starts the request."""
@@ -228,6 +291,9 @@ class _Call:
                 item = self._items.get(timeout=max(0.0, remaining_s) + _GRACE_S)
         if isinstance(item, LLMError):
             item.requests = self.requests
+            self.fault = self._faults.diagnose(item)
+            item.__cause__ = self._faults.without_key(item.__cause__)
+            item.__context__ = None
             raise item
         return item
 
@@ -251,11 +317,9 @@ class _Call:
         self._task = asyncio.current_task()
         try:
             await self._ask_in_time()
-            self._give(self.completion.end())
+            self._give(self._end())
             self._items.put(None)
         except LLMError as error:
-            error.__cause__ = self._faults.without_key(error.__cause__)
-            error.__context__ = None
             self._items.put(error)
         except asyncio.CancelledError:
             pass  # by stop(): nobody listens
@@ -268,42 +332,78 @@ class _Call:
                 if not self._is_stopped:
                     await self._ask()
         except TimeoutError as error:
-            if not self.completion.finish:
+            if not self._is_enough:
                 raise self._faults.too_late() from error
 
     async def _ask(self) -> None:
-        """Send requests until one is answered or no other may follow."""
-        body: dict[str, Any] = {
-            "model": self.model,
-            "messages": self.messages,
-            "temperature": 0,
-            self._endpoint.config.max_tokens_field: self._endpoint.config.answer_tokens,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        waits_s, refused = iter(_BACKOFF_S), self._endpoint.refused
-        while True:
-            self.requests += 1
-            try:
-                return await self._request({name: value for name, value in body.items() if name not in refused})
-            except RetryError as failed:
-                wait_s = 0.0 if failed.drop else max(next(waits_s, math.inf), failed.wait_s)
-                is_in_time = wait_s <= (self._deadline - time.monotonic()) / 2
-                if self.requests >= self._max_requests or not is_in_time:
-                    raise failed.error from failed.__cause__
-                refused.update({failed.drop} - {""})
-            await asyncio.sleep(wait_s)
+        """Send requests until one is answered or no other may follow: here, one."""
+        try:
+            await self._request()
+        except RetryError as failed:
+            raise failed.error from failed.__cause__ or failed.error.__cause__
 
-    async def _request(self, body: dict[str, Any]) -> None:
+    async def _request(self) -> None:
         from httpx2 import HTTPError, InvalidURL
         from openai import OpenAIError
 
         foreign = (OpenAIError, HTTPError, InvalidURL, ExceptionGroup, OSError, ImportError, ValueError)
+        self.requests += 1
         try:
-            async with self._endpoint.client() as client, await client.chat.completions.create(**body) as stream:
+            async with self._endpoint.client() as client, await self._send(client) as stream:
                 await self._read(stream.response)
         except foreign as error:
             raise self._faults.from_connection(error) from error
+
+    def _give(self, pieces: Iterator[str]) -> None:
+        for piece in pieces:
+            self._items.put(piece)
+
+
+class _Chat(_Call):
+    """The requests for one answer."""
+
+    def __init__(
+        self, endpoint: _Endpoint, messages: Sequence[Mapping[str, str]], deadline: float, max_requests: int
+    ) -> None:
+        super().__init__(endpoint, deadline)
+        self.model = endpoint.config.llm_model or ""
+        self.messages = [{name: drop_controls(text) for name, text in each.items()} for each in messages]
+        self.completion = Completion(endpoint.faults)
+        self._max_requests = max_requests
+
+    @property
+    def complete(self) -> bool:
+        return self.completion.complete
+
+    @property
+    def _is_enough(self) -> bool:
+        return bool(self.completion.finish)
+
+    async def _ask(self) -> None:
+        waits_s = iter(_BACKOFF_S)
+        while True:
+            try:
+                return await self._request()
+            except RetryError as failed:
+                wait_s = 0.0 if failed.drop else max(next(waits_s, math.inf), failed.wait_s)
+                is_in_time = wait_s <= (self._deadline - time.monotonic()) / 2
+                if self.requests >= self._max_requests or not is_in_time:
+                    raise failed.error from failed.__cause__ or failed.error.__cause__
+                self._endpoint.refused.update({failed.drop} - {""})
+            await asyncio.sleep(wait_s)
+
+    def _send(self, client: openai.AsyncOpenAI) -> Awaitable[openai.AsyncStream[Any]]:
+        config = self._endpoint.config
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": self.messages,
+            "temperature": 0,
+            config.max_tokens_field: config.answer_tokens,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        known = {name: value for name, value in body.items() if name not in self._endpoint.refused}
+        return client.chat.completions.create(**known)
 
     async def _read(self, response: httpx2.Response) -> None:
         import httpx2
@@ -321,9 +421,32 @@ class _Call:
             if not self.completion.finish or isinstance(error, httpx2.DecodingError):
                 raise self.completion.broken(error) from error
 
-    def _give(self, pieces: Iterator[str]) -> None:
-        for piece in pieces:
-            self._items.put(piece)
+    def _end(self) -> Iterator[str]:
+        return self.completion.end()
+
+
+class _Listing(_Call):
+    """The one request for the names of the models."""
+
+    complete = _is_enough = False
+    _body = b""
+
+    def _send(self, client: openai.AsyncOpenAI) -> Awaitable[openai.AsyncStream[Any]]:
+        from openai import AsyncStream
+
+        return client.get("/models", cast_to=dict, stream=True, stream_cls=AsyncStream[Any])
+
+    async def _read(self, response: httpx2.Response) -> None:
+        async with contextlib.aclosing(response.aiter_bytes()) as chunks:
+            async for chunk in chunks:
+                self._body += chunk
+                if len(self._body) > LIST_LIMIT:
+                    found, step = f"a list of models of more than {LIST_LIMIT:,} bytes", "check llm_base_url"
+                    raise self._faults.error(LLMUnparsable, found, step)
+
+    def _end(self) -> Iterator[str]:
+        yield from read_models(self._body, self._faults)
+        self.complete = True
 
 
 class _Loop(asyncio.SelectorEventLoop):

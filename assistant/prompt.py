@@ -141,7 +141,8 @@ def build_prompt(  # noqa: PLR0913 - settings by name
     used, estimated = 0, False
     for hit in hits:
         for start, end in dict.fromkeys([(0, len(hit.paper.abstract)), (hit.start, hit.end)]):
-            piece = Evidence(len(evidence) + 1, hit.paper, hit.paper.abstract[start:end], start, end, hit.score)
+            passage = hit.paper.abstract[start:end]
+            piece = Evidence(len(evidence) + 1, hit.paper, passage, start, end, hit.score, hit.retrievers)
             text = _render(piece, templates)
             count = count_tokens(text, model)
             if used + count.n <= budget or (not evidence and (start, end) == (hit.start, hit.end)):

@@ -8,7 +8,6 @@ Told as `AssistantError`: one that does not give its answer again, with the firs
 
 from __future__ import annotations
 
-import collections.abc
 import dataclasses
 import hashlib
 import json
@@ -19,19 +18,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 from assistant.draft import Record, answer_again
 from assistant.errors import AssistantError, ConfigError, CorpusError
+from assistant.rebuild import SHOWN_CHARS, UnfitError, rebuild, shorten
 from assistant.types import Answer
 
 FORMAT = 1
 PROGRAM = "paper-assistant"
 FILE_BYTES = 256 * 1024 * 1024
 """Longest file that is read; a hundred of the longest abstracts stay below it."""
-SHOWN_CHARS = 60
-"""Of a value that differs, what is shown."""
 
 _PARTS = ("answer", *(each.name for each in dataclasses.fields(Record)))
 
@@ -118,10 +115,10 @@ def replay(file: str | Path) -> Answer:
         if not isinstance(document.get(name), dict):
             raise _damaged(file, f"{name!r} is missing")
     try:
-        answer = answer_again(_build(Record, document, ""))
+        answer = answer_again(rebuild(Record, document))
         edited = [name for name in _PARTS if document["digests"].get(name) != _digest(document[name])]
         difference = next(_differences(document["answer"], json.loads(json.dumps(answer.as_dict())), ""), None)
-    except (_UnfitError, IndexError, RecursionError) as error:
+    except (UnfitError, IndexError, RecursionError) as error:
         raise _damaged(file, str(error)) from error
     if difference or edited:
         raise AssistantError(f"{file} {_tell(difference, edited, document)}")
@@ -153,7 +150,7 @@ def _read(file: Path) -> dict[str, Any]:
     found: dict[str, Any] = document
     number = found["format"]
     if type(number) is not int or number < 1:
-        raise _damaged(file, f"its format is {_shorten(number)}")
+        raise _damaged(file, f"its format is {shorten(number)}")
     if number > FORMAT:
         raise CorpusError(f"{file} has format {number}, and this program reads {FORMAT}; update the program")
     return found
@@ -182,38 +179,6 @@ def _damaged(file: str | Path, found: str) -> CorpusError:
     return CorpusError(f"the saved answer {file} is damaged: {found}; take another copy of it, or ask again")
 
 
-class _UnfitError(Exception):
-    """A value of a file is not what stands there in a saved answer."""
-
-
-def _build(kind: Any, value: Any, place: str) -> Any:
-    """Return a JSON value as a value of an annotated type: a record, tuple, mapping, union with None, or plain."""
-    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
-        return _build_record(kind, value, place)
-    origin, arguments = get_origin(kind), get_args(kind)
-    if NoneType in arguments:
-        (wanted,) = (each for each in arguments if each is not NoneType)
-        return None if value is None else _build(wanted, value, place)
-    if origin is tuple and isinstance(value, list):
-        return tuple(_build(arguments[0], each, f"{place}[{i}]") for i, each in enumerate(value))
-    if origin is collections.abc.Mapping and isinstance(value, dict):
-        return {name: _build(arguments[1], each, f"{place}.{name}") for name, each in value.items()}
-    if kind is not Any and not (value in arguments if origin is Literal else type(value) is kind):
-        raise _UnfitError(f"{place} is {_shorten(value)}")
-    return value
-
-
-def _build_record(kind: Any, value: Mapping[str, Any], place: str) -> Any:
-    hints, fields = get_type_hints(kind), {}
-    for each in dataclasses.fields(kind):
-        path = f"{place}.{each.name}".removeprefix(".")
-        if each.name in value:
-            fields[each.name] = _build(hints[each.name], value[each.name], path)
-        elif each.default is dataclasses.MISSING:
-            raise _UnfitError(f"{path} is missing")
-    return kind(**fields)
-
-
 # --- Comparing --------------------------------------------------------------------------------------------------------
 
 
@@ -236,15 +201,7 @@ def _differences(saved: Any, made: Any, place: str) -> Iterator[str]:
         if isinstance(saved, str) and isinstance(made, str):
             same = next((i for i, pair in enumerate(zip(saved, made, strict=False)) if len(set(pair)) > 1), len(saved))
             start = max(0, same - SHOWN_CHARS // 3)
-        yield f"{place} comes out as {_shorten(made, start)}, the file has {_shorten(saved, start)}"
-
-
-def _shorten(value: Any, start: int = 0) -> str:
-    if isinstance(value, list | dict):
-        return "a list" if isinstance(value, list) else "an object"
-    text = value[start:] if isinstance(value, str) else json.dumps(value)
-    text = f"{'…' * bool(start)}{text[:SHOWN_CHARS]}{'…' * (len(text) > SHOWN_CHARS)}"
-    return repr(text) if isinstance(value, str) else text
+        yield f"{place} comes out as {shorten(made, start)}, the file has {shorten(saved, start)}"
 
 
 def _canonical(value: Any) -> str:

@@ -18,6 +18,9 @@ Reason = Literal[
 ]
 """Why an answer abstains or a search is empty."""
 
+Stage = Literal["searching", "reading", "writing"]
+"""What is done for a question: papers are looked for, the answerer has them before it, its first word has come."""
+
 
 @dataclass(frozen=True, slots=True)
 class Paper:
@@ -138,6 +141,8 @@ class Evidence:
     start: int
     end: int
     score: float
+    retrievers: Mapping[str, int] = field(default_factory=dict)
+    """As of a `Hit`."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -148,6 +153,7 @@ class Evidence:
             "start": self.start,
             "end": self.end,
             "score": round(self.score, 6),
+            "retrievers": dict(self.retrievers),
         }
 
 

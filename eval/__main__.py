@@ -1,4 +1,4 @@
-"""`python -m eval retrieval | answers | compare | report | study | fit`: run the evaluation and print its tables."""
+"""`python -m eval retrieval | answers | compare | report | study | fit | page`: run the evaluation, print tables."""
 
 from __future__ import annotations
 
@@ -241,6 +241,26 @@ def study(*, questions: str, papers: tuple[str, ...], benches: tuple[str, ...], 
     for row in result["rows"]:
         cells = (f"{each['mean']:.4f} ({each['difference']['mean']:+.4f})" for each in row["collections"].values())
         print(f"{row['part']:12}{row['variant']:34}" + "  ".join(cells))
+
+
+@cli.command()
+@click.option(
+    "--repeats", type=click.IntRange(1), metavar="N", help="How often each; default: 5 starts, 20 questions, 30 keys."
+)
+@click.option("--out", metavar="FILE", help="Keep the result as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+def page(*, repeats: int | None, out: str | None, as_json: bool) -> None:
+    """Measure how long people wait for the page, in a real browser on this machine."""
+    from eval.page import measure
+
+    result = measure(repeats, lambda text: print(f"eval: {text}", file=sys.stderr, flush=True))
+    _finish(result | {"commit": _commit()}, out, as_json=as_json)
+    if not as_json:
+        print(f"\n{'milliseconds':24}{'n':>5}{'median':>9}{'p95':>9}{'bar':>7}")
+        for name, row in result["figures"].items():
+            met = "met" if row["met"] else "missed"
+            print(f"{name:24}{row['n']:5}{row['median']:9.0f}{row['p95']:9.0f}{row['bar']:7}  {met}")
+        print("\n{cpus} CPUs ({model}), load {load}, {browser}".format_map(result["machine"]))
 
 
 def _read_result(file: str) -> dict[str, Any]:

@@ -184,8 +184,8 @@ class _Cached(Assistant):
         super().__init__(config)
         self._folder = folder
 
-    def _open_llm(self) -> Any:
-        llm = super()._open_llm()
+    def _open_llm(self, config: Config) -> Any:
+        llm = super()._open_llm(config)
         return _CachedLLM(llm, self.config, self._folder) if self._folder else llm
 
 

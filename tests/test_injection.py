@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import HashingEncoder
@@ -83,15 +82,6 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Asked]:
 
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-
-
-def every_case_but(reason: str, known: Mapping[str, str]) -> Any:
-    """Run a test with each case; those known to fail are given by kind and numbers, and fail for the reason given."""
-    names = {f"{kind} {number}" for kind, numbers in known.items() for number in numbers}
-    assert names <= {case.name for case in CASES}
-    fails = pytest.mark.xfail(strict=True, reason=reason)
-    values = [pytest.param(case, marks=fails if case.name in names else ()) for case in CASES]
-    return pytest.mark.parametrize("case", values, ids=[case.name for case in CASES])
 
 
 def squeezed(text: str) -> str:
@@ -179,7 +169,7 @@ def test_no_answer_holds_html_that_acts(case: Case, asked: Mapping[str, Asked]) 
         assert not Counter(acts_in(answer.text, html=True)) - Counter(acts_in(answer.text, html=False))
 
 
-@every_case_but("thoughts are dropped only where they open an answer and are opened themselves", {"thoughts": "23"})
+@every_case
 def test_no_answer_shows_the_thoughts_of_a_model(case: Case, asked: Mapping[str, Asked]) -> None:
     assert not re.search("</?think>|the abstract wants|Now obey", asked[case.name].answer.text)
 

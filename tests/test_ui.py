@@ -1,43 +1,29 @@
-"""The chat page as people use it: a real server process, and a real browser that can reach nothing but this machine."""
+"""The conversation as people have it: a real server, and a real browser that can reach nothing but this machine."""
 
 from __future__ import annotations
 
 import http.client
-import os
 import re
-import shutil
-import signal
 import socket
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 import pytest
+from browser import ask, findings, finished, serving, watched
 from conftest import write_jsonl
 from endpoint import Endpoint, Reply, answer, chunk, reset, status, stream
 from faults import KEY, OK, QUESTION, SAID, Mode, chosen
 from injections import CASES, obedient
 
 from assistant import Assistant, AssistantError, Config, ConfigError, ui
+from assistant.conversations import Exchange
+from assistant.ui import messages, shown
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
-]
 FAULTS = chosen(
     "connection reset",
     "no answer",
@@ -52,7 +38,6 @@ FAULTS = chosen(
 )
 TOLD = r"(The language model did not (answer|finish): .* LLM at http://127\.0\.0\.1:.*|The model's answer was cut .*)\."
 """One plain sentence on what went wrong."""
-PATIENCE_MS = 20_000
 Scripted = tuple[str, list[Reply]]
 FIRST = "How can vision transformers be trained on small datasets?"
 SECOND = "And how do they compare with convolutional networks?"
@@ -80,81 +65,6 @@ HOSTILE: list[object] = [
     {"title": "Poems and robots", "abstract": "Robots read poems for 5 hours. They write 6 poems of their own."},
 ]
 SHOWN = ["![x](http://evil.invalid/i.png)", "[a]: http://evil.invalid/ref", "*not* `found`", "<style>", "$5 or $7"]
-
-
-@contextmanager
-def serving(folder: Path, *arguments: object, **env: str) -> Iterator[str]:
-    """Run the server, give its address, stop it by Ctrl-C; it says where it is and ends without complaint."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ASSISTANT_", "OPENAI_"))}
-    root = str(Path(__file__).parent.parent)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "assistant", "serve", "--port", str(port), *map(str, arguments)],
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=folder,
-        env={**kept, "PYTHONPATH": root, "XDG_DATA_HOME": str(folder / "data"), **env},
-    )
-    watch = threading.Timer(120, process.kill)  # the encoder may have to be exported first
-    watch.start()
-    assert process.stderr
-    first = process.stderr.readline()
-    watch.cancel()
-    said: list[str] = []
-    reader = threading.Thread(target=lambda: said.extend(process.stderr or ()))
-    reader.start()
-    try:
-        assert first == f"assistant: the chat page is open at http://127.0.0.1:{port} (Ctrl-C stops it)\n"
-        yield f"http://127.0.0.1:{port}"
-        left_open = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-        left_open.request("GET", "/gradio_api/heartbeat/a-page-left-open")
-        assert left_open.getresponse().status == 200
-        process.send_signal(signal.SIGINT)
-        assert process.wait(15) == 0
-        left_open.close()
-    finally:
-        process.kill()
-        process.wait()
-        reader.join()
-        process.stderr.close()
-    assert not re.search("Traceback|ERROR|Warning", "".join(said)), "".join(said)
-
-
-# Both live for this module alone: an open sync_playwright keeps an event loop in the main thread.
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    path = shutil.which("chromium")
-    if not path:
-        pytest.skip("no chromium in PATH; on Debian: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@contextmanager
-def watched(chromium: Browser) -> Iterator[Page]:
-    """Open a page that asks nobody but this machine for anything and writes no error to its console."""
-    context = chromium.new_context(viewport={"width": 1366, "height": 900})
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE_MS)
-    seen: list[str] = []
-    page.on("console", lambda message: message.type == "error" and seen.append(message.text))
-    page.on("pageerror", lambda error: seen.append(str(error)))
-    page.on("dialog", lambda dialog: seen.append(dialog.message))
-    page.on("request", lambda request: urlsplit(request.url).hostname == "127.0.0.1" or seen.append(request.url))
-    yield page
-    context.close()
-    assert seen == []
-
-
-@pytest.fixture
-def tab(chromium: Browser) -> Iterator[Page]:
-    with watched(chromium) as page:
-        yield page
 
 
 @pytest.fixture(scope="module")
@@ -201,48 +111,67 @@ def obeying_page(hostile: Path) -> Iterator[str]:
         yield url
 
 
-def ask(page: Page, question: str) -> Locator:
-    """Send a question and return its reply, not waiting for the end."""
-    replies = page.locator("#chat .bot-row")
-    before = replies.count()
-    page.get_by_placeholder("Ask a question").fill(question)
-    for _ in range(20):  # a page that has only just shown the end of an answer may not listen yet
-        page.keyboard.press("Enter")
-        page.wait_for_timeout(100)
-        if replies.count() > before:
-            break
-        page.wait_for_timeout(900)
-    replies.nth(before).wait_for()
-    return replies.nth(before)
-
-
-def finished(page: Page, reply: Locator) -> str:
-    """Wait for the end of a reply and return its text."""
-    reply.locator("blockquote").filter(has_not_text=re.compile("Searching…|Writing…")).wait_for()
-    page.get_by_role("button", name="Send").wait_for()
-    return reply.inner_text()
-
-
 def ids(page: Page) -> list[str]:
     return page.locator("[id^='src-'], [id^='sources-']").evaluate_all("found => found.map(each => each.id)")
+
+
+def markers(reply: Locator) -> Locator:
+    return reply.locator("a.mark")
+
+
+# --- Answers and their sources ----------------------------------------------------------------------------------------
 
 
 def test_an_answers_markers_lead_to_cards_with_the_quote_marked(sample_page: str, tab: Page) -> None:
     tab.goto(sample_page)
     tab.get_by_text("451 papers · built-in sample library · extractive answers (no LLM configured)").wait_for()
-    tab.get_by_role("listitem").or_(tab.locator("#chat button")).filter(has_text=FIRST).click()
-    reply = tab.locator("#chat .bot-row").first
-    reply.get_by_role("link", name="Sources of this answer").wait_for()
-    assert "no language model is configured" in reply.inner_text()
+    reply = ask(tab, FIRST)
+    text = finished(tab, reply)
+    assert "no language model was asked" in text and "built-in sample library" in text
+    assert re.search(r"Searched <?0?\.?\d.* · read 8 abstracts .* s · wrote .* s", text)
     sentence = reply.locator("li").first.inner_text().rsplit(" [", 1)[0]
     marker = reply.get_by_role("link", name="[1]", exact=True).first
     card = tab.locator(marker.get_attribute("href") or "-")
     assert card.get_attribute("id") == "src-1-1"
     marker.click()
-    assert card.is_visible()
+    card.and_(tab.locator(".lit")).wait_for()
     assert sentence in [" ".join(mark.split()) for mark in card.locator("mark").all_inner_texts()]
-    links = reply.locator("a[href^='#src-']").evaluate_all("found => found.map(each => each.hash)")
+    assert re.search("to the question, found by meaning \\(place \\d+\\)", card.inner_text())
+    links = markers(reply).evaluate_all("found => found.map(each => each.hash)")
     assert len(links) > 1 and all(tab.locator(link).count() == 1 for link in links)
+
+
+def test_a_card_leads_back_to_each_place_where_it_is_cited(sample_page: str, tab: Page) -> None:
+    tab.goto(sample_page)
+    reply = ask(tab, FIRST)
+    finished(tab, reply)
+    cited = tab.locator("#sources-1 .claims a")
+    places = cited.evaluate_all("found => found.map(each => each.hash)")
+    assert sorted(places) == sorted(markers(reply).evaluate_all("found => found.map(each => '#' + each.id)"))
+    cited.last.click()
+    marker = tab.locator(places[-1])
+    marker.and_(tab.locator(".lit")).wait_for()
+    assert marker.evaluate("each => each === document.activeElement")
+
+
+def test_a_marker_previews_its_own_quote_to_the_mouse_and_to_the_keyboard(sample_page: str, tab: Page) -> None:
+    tab.goto(sample_page)
+    reply = ask(tab, FIRST)
+    finished(tab, reply)
+    preview, seen = tab.locator("#preview"), []
+    for marker in markers(reply).all():
+        marker.hover()
+        preview.wait_for()
+        sentence = " ".join(marker.locator("xpath=ancestor::li").inner_text().rsplit(" [", 1)[0].split())
+        assert " ".join(preview.locator("q").inner_text().split()) == sentence
+        seen.append(sentence)
+        tab.mouse.move(0, 0)
+        preview.wait_for(state="hidden")
+    assert len(set(seen)) > 1
+    markers(reply).first.focus()
+    preview.wait_for()
+    tab.keyboard.press("Escape")
+    preview.wait_for(state="hidden")
 
 
 def test_a_follow_up_keeps_the_sources_of_the_first_answer(sample_page: str, tab: Page) -> None:
@@ -250,7 +179,6 @@ def test_a_follow_up_keeps_the_sources_of_the_first_answer(sample_page: str, tab
     finished(tab, ask(tab, FIRST))
     before = set(ids(tab))
     second = ask(tab, SECOND)
-    tab.locator("#chat a[href='#sources-2']").wait_for()
     assert "vision" in finished(tab, second).lower()
     after = ids(tab)
     assert len(after) == len(set(after)) and before < set(after)
@@ -260,18 +188,98 @@ def test_a_follow_up_keeps_the_sources_of_the_first_answer(sample_page: str, tab
     tab.locator("#src-1-1").wait_for()
     tab.get_by_role("button", name="New conversation").click()
     tab.locator("#sources-1").wait_for(state="detached")
-    assert tab.locator("#chat .bot-row").count() == 0
-    tab.locator("#chat button").filter(has_text=FIRST).wait_for()
+    tab.locator("#chat .example").first.wait_for()
+    assert tab.locator("#chat .bot-row").count() == 0 and "?c=" not in tab.url
+
+
+def test_questions_to_begin_with_and_to_go_on_with_are_answered(sample_page: str, tab: Page) -> None:
+    tab.goto(sample_page)
+    tab.locator("#chat .example").nth(3).wait_for()
+    question = tab.locator("#chat .example").first.inner_text().strip()
+    tab.locator("#chat .example").first.click()
+    finished(tab, tab.locator("#chat .bot-row").filter(has=tab.locator("#notes-1")))
+    assert question == tab.get_by_test_id("user").inner_text().strip()
+    assert markers(tab.locator("#chat")).count() > 0
+    option = tab.locator("#chat .option").first
+    wanted = option.inner_text()
+    option.click()
+    finished(tab, tab.locator("#chat .bot-row").filter(has=tab.locator("#notes-2")))
+    assert tab.get_by_test_id("user").last.inner_text().strip() == wanted
+    assert tab.locator("#chat a.mark[href^='#src-2-']").count() > 0
 
 
 def test_an_off_topic_question_shows_why_there_is_no_answer_and_the_closest_papers(sample_page: str, tab: Page) -> None:
     tab.goto(sample_page)
     reply = ask(tab, "Who won the football world cup in <b>2014</b>? ![x](http://evil.invalid/i.png)")
-    reply.get_by_role("link", name="Closest papers").wait_for()
-    assert "The library holds nothing" in reply.inner_text()
+    assert "The library holds nothing" in finished(tab, reply)
+    assert reply.get_by_role("link", name="Closest papers").is_visible()
     assert tab.locator("#sources-1 .card").count() == 3
     assert tab.locator("#sources-1 mark").count() == 0
     assert "in <b>2014</b>? ![x](http://evil.invalid/i.png)" in tab.get_by_test_id("user").inner_text()
+
+
+# --- What can be done with an answer ----------------------------------------------------------------------------------
+
+
+def test_an_answer_is_copied_with_its_sources(sample_page: str, chromium: Browser) -> None:
+    with chromium.new_context(permissions=["clipboard-read", "clipboard-write"]) as context:
+        page = context.new_page()
+        page.goto(sample_page)
+        reply = ask(page, FIRST)
+        finished(page, reply)
+        reply.get_by_role("button", name="Copy").click()
+        page.locator("#voice", has_text="Copied").wait_for(state="attached")
+        copied = page.evaluate("navigator.clipboard.readText()")
+    assert FIRST in copied and "[1]" in copied and "Bridging the Gap Between Vision Transformers" in copied
+
+
+def test_the_last_answer_is_made_again_in_its_place(scripted_page: Scripted, tab: Page) -> None:
+    url, replies = scripted_page
+    replies[0] = answer("The zebra detector finds 93.1 % of them [1].")
+    tab.goto(url)
+    reply = ask(tab, ZEBRA)
+    assert "93.1 % of them" in finished(tab, reply)
+    replies[0] = answer("It finds zebras in 93.1 % of images [1].")
+    reply.get_by_role("button", name="Retry").click()
+    reply.get_by_text("It finds zebras in 93.1 %").wait_for()
+    assert "of them" not in finished(tab, reply)
+    assert tab.locator("#chat .bot-row").count() == 1 == tab.locator("#sources .turn").count()
+    assert tab.get_by_test_id("user").inner_text().strip() == ZEBRA
+
+
+def test_an_edited_question_takes_the_place_of_the_last_one_and_of_an_earlier_one_in_a_copy(
+    sample_page: str, tab: Page
+) -> None:
+    tab.goto(sample_page)
+    finished(tab, ask(tab, FIRST))
+    finished(tab, ask(tab, SECOND))
+    before = tab.url
+    tab.locator("#edit-2").click()
+    box = tab.get_by_placeholder("Ask a question")
+    tab.get_by_text("takes the place of the earlier one").wait_for()
+    assert box.input_value() == SECOND
+    tab.get_by_role("button", name="Cancel").click()
+    assert box.input_value() == ""
+    tab.locator("#edit-2").click()
+    tab.get_by_text("takes the place of the earlier one").wait_for()
+    box.fill("Which of them need no pretraining?")
+    tab.keyboard.press("Enter")
+    tab.get_by_test_id("user").filter(has_text="need no pretraining").wait_for()
+    finished(tab, tab.locator("#chat .bot-row").last)
+    assert tab.url == before and tab.get_by_test_id("user").count() == 2
+    tab.locator("#edit-1").click()
+    tab.get_by_text("takes the place of the earlier one").wait_for()
+    box.fill("What is large kernel attention?")
+    tab.keyboard.press("Enter")
+    tab.get_by_test_id("user").filter(has_text="large kernel").wait_for()
+    finished(tab, tab.locator("#chat .bot-row").last)
+    assert tab.get_by_test_id("user").count() == 1 and tab.url != before
+    tab.goto(before)
+    tab.get_by_test_id("user").filter(has_text="need no pretraining").wait_for()
+    assert tab.get_by_test_id("user").count() == 2
+
+
+# --- Hostile text -----------------------------------------------------------------------------------------------------
 
 
 def test_text_of_papers_is_shown_and_never_run(scripted_page: Scripted, tab: Page) -> None:
@@ -280,14 +288,13 @@ def test_text_of_papers_is_shown_and_never_run(scripted_page: Scripted, tab: Pag
     tab.goto(url)
     tab.get_by_text("3 papers").wait_for()
     reply = ask(tab, ZEBRA)
-    tab.locator("#src-1-1").wait_for()
     card, text = tab.locator("#src-1-1"), finished(tab, reply)
     assert re.search("< ?style>body{display:none}< ?/style>", text)
     for part in (*SHOWN, IMAGE, "<b>in bold</b>", "<i>Author</i>"):
         assert part in card.inner_text()
-    assert card.locator(".katex").count() >= 2
+    assert card.locator("math").count() >= 2
     assert "Bo Writer · ZebraConf & Friends · 2021" in card.inner_text()
-    assert tab.locator(".md").locator("img, style, b, i").count() == 0
+    assert tab.locator("#chat .md, #sources").locator("img, style, b, i").count() == 0
     links = tab.locator("a[href]").evaluate_all("found => found.map(each => [each.href, each.target, each.rel])")
     outside = [each for each in links if not each[0].startswith(url)]
     assert {each[0] for each in outside} == {
@@ -306,8 +313,10 @@ def rounds() -> list[str]:
     return [" ".join([group[0].question, *(f"Palyno{case.number}" for case in group[1:])]) for group in groups]
 
 
-ACTING = """() => [...document.querySelectorAll(":is(#header, .message-content, #sources) .md *")].filter(each => {
+ACTING = r"""() => [...document.querySelectorAll("#header .md *, .message-content .md *, #sources *")].filter(each => {
     const maths = each.closest(".katex"), answer = each.closest(".message-content"), copy = each.closest(".code_wrap");
+    if (each.matches(".notes, .notes > p, .notes > .acts > .act, a.mark, span.flag") && !each.matches("#sources *"))
+        return !/^((notes|at|copy|retry|edit|like|dislike)-\d+(-\d+)?)?$/.test(each.id);
     const kinds = "img iframe frame form input textarea select script style link meta base object embed video audio " +
         "canvas dialog marquee template details a[href]:not([href^='#'])" + (copy || maths ? "" : " button svg");
     const own = answer ? "" : "details a[href]:not([href^='#'])";
@@ -327,88 +336,204 @@ def test_a_model_that_obeys_its_abstracts_makes_the_page_load_send_cover_and_hid
 ) -> None:
     tab.goto(obeying_page)
     tab.get_by_text(f"{len(CASES)} papers").wait_for()
-    for number, question in enumerate(rounds(), 1):
+    fields = tab.locator("form, iframe, img, input, textarea").count()
+    for question in rounds():
         finished(tab, ask(tab, question))
-        tab.locator(f"#sources-{number}").wait_for()
     assert tab.locator("#chat a[href^='#src-']").count() > len(CASES)
     assert tab.evaluate(ACTING) == []
-    links = set(tab.locator("a[href]").evaluate_all("found => found.map(each => each.getAttribute('href'))"))
-    ours = r"#(?:src|sources)-\d+(?:-\d+)?|#chat|https://(?:papers\.invalid/palyno/|doi\.org/10\.1000/palyno\.)\d+"
+    links = set(tab.locator("#chat a, #sources a").evaluate_all("all => all.map(each => each.getAttribute('href'))"))
+    ours = (
+        r"#(?:src|sources|at)-\d+(?:-\d+)?|#question|/page/paper\?id=[\w.%+-]+"
+        r"|https://(?:papers\.invalid/palyno/|doi\.org/10\.1000/palyno\.)\d+"
+    )
     assert [link for link in links if not re.fullmatch(ours, link)] == []
-    assert tab.locator("form, iframe, img, input, textarea").count() == 1
+    assert tab.locator("form, iframe, img, input, textarea").count() == fields
     assert tab.get_by_placeholder("Ask a question").is_visible()
+
+
+# --- While it is written ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", FAULTS, ids=lambda mode: mode.name)
 def test_a_fault_is_one_plain_sentence_and_the_next_question_works(faulty: tuple[Page, Endpoint], mode: Mode) -> None:
     page, endpoint = faulty
     page.get_by_role("button", name="New conversation").click()
-    page.locator("#chat .bot-row").first.wait_for(state="detached")
+    page.locator("#chat .example").first.wait_for()
     endpoint.become(mode.script)
     reply = ask(page, QUESTION)
-    page.locator("#src-1-1").wait_for()
     assert "87.1%" in finished(page, reply)
-    remarks = reply.locator("blockquote p").all_inner_texts()
+    remarks = reply.locator(".notes p:not(.acts)").all_inner_texts()
     told = [each for each in remarks if re.fullmatch(TOLD, each)]
     assert told and told == [each for each in remarks if "model" in each]
     assert reply.get_by_role("link", name="[1]", exact=True).count() >= 1
     assert len(endpoint.requests) <= 3 and KEY not in page.content()
     endpoint.become(OK)
     text = finished(page, ask(page, "Which model reaches 87.1% on ImageNet?"))
-    page.locator("#src-2-1").wait_for()
-    assert SAID in text and "language model" not in text
+    assert SAID in text and "The language model" not in text and "cut" not in text
 
 
-def test_a_streamed_answer_grows_and_only_its_valid_markers_stay(scripted_page: Scripted, tab: Page) -> None:
+def test_an_answer_grows_and_its_markers_lead_to_their_cards_while_it_is_written(
+    scripted_page: Scripted, tab: Page
+) -> None:
+    url, replies = scripted_page
+    said = "The detector finds zebras in 93.1 % of images [1]. It needs "
+    replies[0] = stream(chunk(said), done=False, hang=True)
+    tab.goto(url)
+    reply = ask(tab, ZEBRA)
+    reply.get_by_text("Writing…").wait_for()
+    marker = reply.get_by_role("link", name="[1]", exact=True)
+    marker.wait_for()
+    tab.locator("#src-1-1 mark").wait_for()
+    marker.click()
+    tab.locator("#src-1-1.lit").wait_for()
+    assert "93.1 %" in tab.locator("#src-1-1 mark").inner_text()
+    other = tab.context.new_page()  # it is followed from wherever the conversation is opened
+    other.goto(tab.url)
+    tab.close()
+    other.locator("#chat .notes.busy", has_text="Writing…").wait_for()
+    other.locator("#src-1-1 mark").wait_for()
+    other.get_by_role("button", name="Stop").click()
+    reply = other.locator("#chat .bot-row").filter(has=other.locator("#notes-1"))
+    assert "Stopped before its end" in finished(other, reply)
+
+
+def test_it_is_told_what_is_done(scripted_page: Scripted, tab: Page) -> None:
+    url, replies = scripted_page
+    replies[0] = stream(done=False, hang=True)
+    tab.goto(url)
+    reply = ask(tab, ZEBRA)
+    reply.get_by_text(re.compile(r"^Reading \d abstracts?…")).wait_for()
+    tab.locator("#sources-1", has_text="Read for this answer").get_by_role("link", name="Zebra detection").wait_for()
+    assert tab.locator("#voice").inner_text() == "Reading"
+    tab.get_by_role("button", name="Stop").click()
+    assert re.search(r"Searched .* s · read \d abstracts? .* s", finished(tab, reply))
+
+
+def test_only_valid_markers_stay_and_flags_stand_in_place(scripted_page: Scripted, tab: Page) -> None:
     url, replies = scripted_page
     said = (
         "The detector finds zebras in 93.1 % of images [1]. It is **fast** [9]. <img src=x onerror=alert(1)> It is "
         "<b onclick=alert(1)>never</b> wrong, it says [1]. In 77.7 % of cases `a<b>[c](d)` holds $x$, not "
-        "\\(\\rule{9em}{9em}\\) [1]."
+        "\\(\\rule{9em}{9em}\\) [1]. Glaciers grow on trees [1]."
     )
-    replies[0] = answer(said, 8, delay_s=0.15)  # slow enough to be watched on a busy machine
+    replies[0] = answer(said, 8)
     tab.goto(url)
     reply = ask(tab, ZEBRA)
-    reply.get_by_text("Writing…").wait_for()
-    early = reply.inner_text()
-    assert "93.1 %" in early and "77.7" not in early
-    tab.locator("#src-1-1").wait_for()
     text = finished(tab, reply)
     assert "Writing…" not in text and "[9]" not in text
-    assert reply.get_by_role("link", name="[1]", exact=True).count() == 3
+    assert reply.get_by_role("link", name="[1]", exact=True).count() == 4
     assert re.search(r"< ?b onclick=alert\(1\)>never< ?/b>", text) and reply.locator("img, b").count() == 0
     assert reply.locator(".katex").count() == 1 and "rule{9em}{9em}" in text
     assert reply.locator("strong").inner_text() == "fast"
     assert reply.locator("code").inner_text().replace("\u200b", "") == "a<b>[c](d)"
     assert "Figures not found in the cited abstracts: 77.7" in text
     assert "left out: 1." in text
+    flag = reply.locator("span.flag").first
+    assert "77.7" in flag.inner_text() and "check it" in str(flag.get_attribute("title"))
+    doubtful = reply.locator("a.mark.doubt")
+    assert doubtful.count() >= 1
+    doubtful.last.hover()
+    tab.locator("#preview em", has_text="may not say").wait_for()
+    assert tab.locator("#src-1-1 .claims strong", has_text="may not say so").count() == doubtful.count()
 
 
-def test_stop_ends_an_answer_and_the_next_question_works(scripted_page: Scripted, tab: Page) -> None:
+def test_stop_ends_an_answer_which_keeps_its_sources_and_the_next_question_works(
+    scripted_page: Scripted, tab: Page
+) -> None:
     url, replies = scripted_page
     replies[0] = stream(chunk("The detector finds 93.1 % of them [1]. It goes "), done=False, hang=True)
     tab.goto(url)
     reply = ask(tab, ZEBRA)
-    reply.get_by_text("Writing…").wait_for()
+    reply.get_by_role("link", name="[1]", exact=True).wait_for()
     tab.get_by_role("button", name="Stop").click()
-    reply.get_by_text("Stopped before its end").wait_for()
     assert "93.1 %" in finished(tab, reply)
+    tab.reload()
+    tab.get_by_text("Stopped before its end").wait_for()
+    tab.get_by_role("link", name="[1]", exact=True).first.click()
+    tab.locator("#src-1-1.lit mark").wait_for()
     replies[0] = answer("The zebra detector finds 93.1 % of them [1].")
-    ask(tab, "How often, again, does the zebra detector find zebras?")
-    tab.locator("#src-2-1").wait_for()
+    finished(tab, ask(tab, "How often, again, does the zebra detector find zebras?"))
+    assert tab.locator("#src-2-1").count() == 1
+
+
+# --- Manners ----------------------------------------------------------------------------------------------------------
+
+
+def test_it_can_be_used_by_the_keyboard_alone(sample_page: str, tab: Page) -> None:
+    tab.goto(sample_page)
+    tab.locator("#chat .example").first.wait_for()
+    tab.locator("#question textarea").wait_for()
+    tab.keyboard.type(FIRST)  # the box has the focus from the beginning
+    tab.keyboard.press("Enter")
+    reply = tab.locator("#chat .bot-row").filter(has=tab.locator("#notes-1"))
+    finished(tab, reply)
+    for _ in range(40):
+        tab.keyboard.press("Shift+Tab")
+        if tab.evaluate("document.activeElement.id") == "at-1-1":
+            break
+    tab.locator("#preview").wait_for()
+    tab.keyboard.press("Enter")
+    tab.locator("#src-1-1.lit").wait_for()
+    assert tab.evaluate("document.activeElement.id") == "src-1-1"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_shows_all_without_scrolling_sideways(sample_page: str, chromium: Browser, scheme: str) -> None:
-    with chromium.new_context(viewport={"width": 390, "height": 844}, color_scheme=scheme) as context:
-        page = context.new_page()
+def test_nothing_serious_is_in_the_way_of_people_with_disabilities(
+    sample_page: str, chromium: Browser, scheme: Literal["light", "dark"]
+) -> None:
+    with watched(chromium, color_scheme=scheme) as page:
+        page.goto(sample_page)
+        page.locator("#chat .example").first.wait_for()
+        assert findings(page) == []
+        finished(page, ask(page, FIRST))
+        page.locator("#chat .option").first.wait_for()
+        assert findings(page) == []
+        page.locator("#edit-1").click()
+        page.locator("#like-1").click()
+        page.locator("#rating").wait_for()
+        assert findings(page) == []
+
+
+def test_an_empty_library_says_what_to_do_next(tmp_path: Path, chromium: Browser) -> None:
+    Assistant(Config(library=tmp_path / "library")).close()
+    (tmp_path / "library").mkdir(exist_ok=True)
+    with serving(tmp_path, "--library", tmp_path / "library") as url, watched(chromium) as page:
+        page.goto(url)
+        page.get_by_text("This library is empty").wait_for()
+        page.get_by_text("0 papers").wait_for()
+        assert "The library is empty" in finished(page, ask(page, "Which papers are there?"))
+
+
+def test_text_from_right_to_left_stands_at_the_right(scripted_page: Scripted, tab: Page) -> None:
+    url, replies = scripted_page
+    replies[0] = answer("يجد الكاشف الحمير الوحشية في 93.1 % من الصور [1].")
+    tab.goto(url)
+    reply = ask(tab, "zebra detector: كم مرة يجد الكاشف الحمير الوحشية؟")
+    finished(tab, reply)
+    words = reply.locator(".message-content p").first
+    place = (
+        "each => { const range = document.createRange(); range.selectNodeContents(each);"
+        " const box = range.getBoundingClientRect(), all = each.getBoundingClientRect();"
+        " return all.right - box.right < box.left - all.left; }"
+    )
+    assert words.evaluate(place)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_all_without_scrolling_sideways(
+    sample_page: str, chromium: Browser, scheme: Literal["light", "dark"]
+) -> None:
+    with watched(chromium, viewport={"width": 390, "height": 844}, color_scheme=scheme) as page:
         page.goto(sample_page)
         finished(page, ask(page, FIRST))
-        page.locator("#src-1-1").wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") == 390
         box = page.get_by_placeholder("Ask a question").bounding_box()
         assert box and box["y"] + box["height"] < 844
         assert ("dark" in (page.locator("body").get_attribute("class") or "")) == (scheme == "dark")
+        page.locator("#chat a.mark").first.click()
+        page.locator("#src-1-1.lit").wait_for()
+        page.locator("#sources-1 .back").click()
+        assert page.evaluate("document.activeElement.tagName") == "TEXTAREA"
 
 
 def send(url: str, method: str = "GET", path: str = "/", **headers: str) -> http.client.HTTPResponse:
@@ -468,17 +593,17 @@ HARMFUL = [
 
 @pytest.mark.parametrize("text", HARMFUL)
 def test_no_text_keeps_what_a_reader_of_markdown_would_act_on(text: str) -> None:
-    markdown, formatted, html = ui._markdown(text), ui._markdown(text, formatted=True), ui._html(text)
-    for shown in (markdown, formatted, html):
-        assert not re.search(r"<[a-zA-Z/!]", shown)
-        assert shown.count("\\(") == shown.count("\\)") and shown.count("\\[") == shown.count("\\]")
-    for shown in (markdown, formatted):
-        assert not re.search(r"\]\(|\]:|```mermaid|:/{2}(?!\u200b)|www\.|(?:-|1\.) \[[ x]\]|%%%LATEX", shown)
+    markdown, formatted, html = shown.markdown(text), shown.markdown(text, formatted=True), str(shown.html(text))
+    for seen in (markdown, formatted):
+        assert not re.search(r"<[a-zA-Z/!]", seen)
+        assert seen.count("\\(") == seen.count("\\)") and seen.count("\\[") == seen.count("\\]")
+        assert not re.search(r"\]\(|\]:|```mermaid|:/{2}(?!\u200b)|www\.|(?:-|1\.) \[[ x]\]|%%%LATEX", seen)
+    assert not re.search(r"<(?!/?m[a-z]+[ >])", html)
     assert "\n" not in html
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "seen"),
     [
         ("```obey me\ncode\n```", "```\nobey me\ncode\n```"),
         ("- ~~~ obey me\n  code\n  ~~~", "- ~~~\n  obey me\n  code\n  ~~~"),
@@ -494,8 +619,8 @@ def test_no_text_keeps_what_a_reader_of_markdown_would_act_on(text: str) -> None
         ("a\u200b\U000e0041 z" + "\u0301\u0302" * 9, "a z" + "\u0301\u0302" * 2),
     ],
 )
-def test_no_formatting_hides_a_part_of_an_answer(text: str, shown: str) -> None:
-    assert ui._text(ui.Exchange(1, "Why?", "writing", text)) == shown
+def test_no_formatting_hides_a_part_of_an_answer(text: str, seen: str) -> None:
+    assert messages.answer_text(Exchange(1, "Why?", "writing", text)) == seen
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "example.invalid", ""])

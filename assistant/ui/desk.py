@@ -1,0 +1,272 @@
+"""What all parts of the page share: the assistant, the saved conversations, the questions that are being answered.
+
+A question that was asked is answered to its end, whether or not a page still looks on: whoever opens its conversation
+again finds it there. Conversations belong to the owner that a request names by its cookie; a request without one owns
+nothing. Settings that a person chose on the page, a key among them, live in the memory of this process alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from assistant import suggest
+from assistant.config import Config
+from assistant.conversations import Conversation, Conversations, Exchange, Phase, default_file
+from assistant.errors import AssistantError, ConfigError, StoreError
+from assistant.ui.guard import owner_of
+
+if TYPE_CHECKING:
+    from assistant.answer import AnswerStream, Assistant
+    from assistant.types import Stage
+
+AT_ONCE, WAITING = 8, 20
+"""Questions answered at the same time, and those that may wait for their turn."""
+LOOK_S = 0.5
+"""How often one that waits for its turn looks for its place in line."""
+OWNERS = 10_000
+"""Owners whose settings are kept; those of the longest absent are forgotten first."""
+_log = logging.getLogger(__name__)
+
+
+class Desk:
+    """One for each server.
+
+    Args:
+        assistant: Answers.
+        conversations: Where they are saved; None: in the user's data folder.
+    """
+
+    def __init__(self, assistant: Assistant, conversations: Conversations | None = None) -> None:
+        self.assistant = assistant
+        self.conversations = conversations or Conversations(default_file())
+        self._threads = ThreadPoolExecutor(AT_ONCE, "question")
+        self._lock, self._asking = threading.Lock(), threading.Lock()
+        self._runs: dict[tuple[str, str], Run] = {}
+        self._configs: dict[str, Config] = {}
+        self._questions: tuple[tuple[str, int], tuple[str, ...]] = (("", -1), ())
+
+    def close(self) -> None:
+        """Stop what is being answered; what was shown of it is kept."""
+        with self._lock:
+            runs = [*self._runs.values()]
+        for run in runs:
+            run.stop()
+        self._threads.shutdown(cancel_futures=True)
+
+    def config(self, owner: str) -> Config:
+        """Return the settings of an owner."""
+        return self._configs.get(owner, self.assistant.config)
+
+    def configure(self, owner: str, config: Config) -> None:
+        """Keep the settings of an owner until the server ends."""
+        with self._lock:
+            self._configs.pop(owner, None)
+            while len(self._configs) >= OWNERS:
+                del self._configs[next(iter(self._configs))]
+            self._configs[owner] = config
+
+    def first_questions(self) -> tuple[str, ...]:
+        """Return questions that the library answers, found once for each state of it."""
+        with self._asking:
+            epoch = self.assistant.epoch
+            if self._questions[0] != epoch:
+                self._questions = (epoch, self.assistant.suggest(4))
+            return self._questions[1]
+
+    def open(self, owner: str, conversation: str) -> Conversation | None:
+        """Return a conversation with what is being answered in it; None when the owner has none of that id."""
+        if not owner or not conversation:
+            return None
+        run = self._runs.get((owner, conversation))  # before the file: it is saved before its run is over
+        found = self.conversations.open(owner, conversation)
+        if found and run:
+            now = run.exchange
+            return replace(found, exchanges=(*found.exchanges[: now.number - 1], now))
+        return found
+
+    def run(self, owner: str, conversation: str) -> Run | None:
+        """Return what is being answered in a conversation."""
+        return self._runs.get((owner, conversation))
+
+    def ask(self, owner: str, conversation: str, question: str, *, number: int | None = None) -> Run:
+        """Begin to answer a question.
+
+        Args:
+            owner: Whose conversation.
+            conversation: Its id; empty or unknown: a new one.
+            question: As it was typed.
+            number: Of the exchange that it replaces. What came after that stays behind, in the conversation as it was:
+                the new question goes on in a copy.
+
+        Raises:
+            ConfigError: The conversation is still being answered, or too many questions wait.
+        """
+        with self._lock:
+            if (owner, conversation) in self._runs:
+                raise ConfigError("the last question is still being answered; wait for its end, or stop it")
+            if sum(run.exchange.state == "waiting" for run in self._runs.values()) >= WAITING:
+                raise ConfigError(f"{WAITING} questions wait for their turn already; ask again in a minute")
+            known = self.conversations.open(owner, conversation) if conversation and owner else None
+            before = known.exchanges[: number - 1 if number else None] if known else ()
+            if known and number and number < len(known.exchanges):
+                conversation = self._branch(owner, known, number - 1)
+            exchange = Exchange(len(before) + 1, question.strip(), "waiting", asked_at=_now())
+            run = Run(self, owner, conversation if known else "", before, exchange)
+            self._runs[owner, run.conversation] = run
+        run.line = next(_tickets)
+        self._threads.submit(run.work)
+        return run
+
+    def _branch(self, owner: str, known: Conversation, upto: int) -> str:
+        return self.conversations.copy(owner, known.id, upto) if upto else ""
+
+    def place(self, run: Run) -> int:
+        """Return how many questions are before one in line, itself included."""
+        return 1 + sum(each.exchange.state == "waiting" and each.line < run.line for each in [*self._runs.values()])
+
+    def over(self, run: Run) -> None:
+        """Forget what is answered."""
+        with self._lock:
+            self._runs.pop((run.owner, run.conversation), None)
+
+
+_tickets = itertools.count()
+
+
+class Run:
+    """One question while it is answered, in a thread of its own; anybody may follow it, or stop it."""
+
+    def __init__(
+        self, desk: Desk, owner: str, conversation: str, before: Sequence[Exchange], exchange: Exchange
+    ) -> None:
+        self._desk, self.owner, self.before, self.exchange = desk, owner, before, exchange
+        self.line = 0
+        self.unsaved = ""
+        """Why the conversation cannot be saved."""
+        self.conversation = conversation
+        self._stream: AnswerStream | None = None
+        self._stopped = False
+        self._begun = time.monotonic()
+        self._followers: set[Callable[[], None]] = set()
+        self._save()  # so that a server that ends at once still knows the question
+        self.conversation = self.conversation or f"unsaved-{next(_tickets)}"
+
+    def stop(self) -> None:
+        """End it; what was shown stays."""
+        self._stopped = True
+        if self._stream:
+            self._stream.close()
+
+    async def follow(self) -> AsyncIterator[Exchange]:
+        """Yield it as it is, again whenever that changes, until its end."""
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
+
+        def call() -> None:
+            with suppress(RuntimeError):  # the loop has ended, and with it whoever followed
+                loop.call_soon_threadsafe(changed.set)
+
+        self._followers.add(call)
+        try:
+            while True:
+                changed.clear()
+                now = self.exchange
+                yield now
+                if now.over:
+                    return
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), LOOK_S if now.state == "waiting" else None)
+        finally:
+            self._followers.discard(call)
+
+    def work(self) -> None:
+        """Answer, from the first search to the last piece; a fault is part of the conversation."""
+        self._begun = time.monotonic()
+        try:
+            if not self._stopped:
+                self._answer()
+            else:
+                self._become(state="stopped")
+        except AssistantError as error:
+            self._become(state="stopped" if self._stopped else "failed", fault="" if self._stopped else str(error))
+        except Exception as error:  # noqa: BLE001 - a border: nothing may leave a question without an end
+            _log.exception("a question could not be answered")
+            why = f"an unexpected {type(error).__name__}; the terminal shows more"
+            self._become(state="failed", fault=why)
+        finally:
+            self._desk.over(self)
+            self._tell()
+
+    def _answer(self) -> None:
+        config = self._desk.config(self.owner)
+        said = [(("user", each.question), ("assistant", each.text)) for each in self.before if each.text]
+        history = [{"role": role, "content": text} for pair in said for role, text in pair]
+        self._become(state="searching")
+        question = self.exchange.question
+        stream = self._stream = self._desk.assistant.stream(question, history=history, config=config, watch=self._enter)
+        for piece in stream:
+            if self._stopped:
+                break
+            self._become(text=self.exchange.text + piece, citations=stream.citations, evidence=stream.evidence)
+        if self._stopped:
+            self._become(state="stopped")
+        else:
+            answer = stream.answer
+            self._become(state="done", answer=answer, citations=answer.citations, evidence=answer.evidence)
+
+    def _enter(self, stage: Stage) -> None:
+        self._become(state=stage, evidence=self._stream.evidence if self._stream else ())
+
+    def _become(self, **changes: Any) -> None:
+        """Change the exchange and tell the followers; the phase that it leaves is kept with its seconds."""
+        now, state = self.exchange, changes.get("state")
+        if state and now.state in {"searching", "reading", "writing"}:
+            phase = Phase(now.state, round(time.monotonic() - self._begun, 3))
+            changes["phases"] = (*now.phases, phase)
+        if state:
+            self._begun = time.monotonic()
+        self.exchange = replace(now, **changes)
+        if self.exchange.over:
+            self._save()
+        else:
+            self._tell()
+
+    def _save(self) -> None:
+        kept = self.exchange if self.exchange.over else replace(self.exchange, state="stopped")
+        known = self.conversation if not self.conversation.startswith("unsaved-") else None
+        if not self.owner:
+            self.unsaved = "this browser keeps no cookies"
+            return
+        try:
+            library = self._desk.assistant.library
+            self.conversation = self._desk.conversations.save(self.owner, known or None, kept, library=library)
+        except (StoreError, ConfigError) as error:
+            _log.warning("a conversation could not be saved: %s", error)
+            self.unsaved = str(error)
+
+    def _tell(self) -> None:
+        for call in tuple(self._followers):
+            call()
+
+
+def follow_ups(exchange: Exchange) -> tuple[str, ...]:
+    """Return questions that go on from an answer."""
+    return suggest.follow_ups(exchange.answer) if exchange.answer else ()
+
+
+def owner(request: Any) -> str:
+    """Return whose request it is; empty when it brings no cookie."""
+    return owner_of(getattr(request, "request", request).scope)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
