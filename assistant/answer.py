@@ -77,6 +77,7 @@ class _Call:
         self._stage: Stage = "searching"
         self._watch = watch
         self._stream: LLMStream | None = None
+        self._closed = False
 
     def enter(self, stage: Stage) -> None:
         """Begin a stage; whoever watches is told once."""
@@ -101,6 +102,8 @@ class _Call:
         """Yield the pieces of one answer as they come, count what it costs, and raise what `LLMStream` raises."""
         deadline, requests = min(deadline, self.deadline), min(requests, self.requests_left)
         stream = self._stream = llm.stream(messages, deadline=deadline, max_requests=requests)
+        if self._closed:  # while papers were still looked for
+            stream.close()
         try:
             yield from stream
         finally:
@@ -108,6 +111,8 @@ class _Call:
             stream.close()
 
     def close(self) -> None:
+        """Stop, from any thread: nothing more is sent."""
+        self._closed = True
         if self._stream is not None:
             self._stream.close()
 

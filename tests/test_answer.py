@@ -376,3 +376,27 @@ def test_a_library_is_explored_through_the_assistant(sample: Assistant, tmp_path
         with Store(tmp_path / "empty", create=True):
             pass
         assert empty.suggest() == () and empty.overview().papers == 0
+
+
+def test_a_stream_tells_its_stages_and_what_it_may_cite_before_its_first_piece(scripted: tuple) -> None:
+    replies, assistant, _ = scripted
+    replies.append(answer("VOLO reaches 87.1% top-1 accuracy on ImageNet [1]. It is a model [1].", 12))
+    stages: list[tuple[str, int]] = []
+    stream = assistant.stream(QUESTION, watch=lambda stage: stages.append((stage, len(stream.evidence))))
+    assert stream.evidence == () == stream.citations
+    seen = [len(stream.citations) for _ in stream]
+    assert [stage for stage, _ in stages] == ["reading", "writing"] and all(n > 0 for _, n in stages)
+    assert seen == sorted(seen) and seen[0] >= 1
+    assert stream.citations == stream.answer.citations and stream.evidence == stream.answer.evidence
+
+
+def test_a_question_may_bring_its_own_settings(scripted: tuple) -> None:
+    replies, assistant, endpoint = scripted
+    replies.append(answer("VOLO reaches 87.1% [1]."))
+    extractive = assistant.stream(QUESTION, config=assistant.config.changed(llm_model=None, k=2)).answer
+    assert extractive.answerer == "extractive" and len(extractive.evidence) == 2 and endpoint.requests == []
+    french = assistant.config.changed(answer_language="Français", answer_tokens=321)
+    assert assistant.stream(QUESTION, config=french).answer.answerer == "llm"
+    sent = endpoint.requests[-1]
+    assert sent["max_tokens"] == 321 and "Français" in json.dumps(sent["messages"], ensure_ascii=False)
+    assert assistant.ask(QUESTION).digest.config != extractive.digest.config

@@ -81,3 +81,21 @@ def test_no_key_shows(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_digest_tells_settings_apart_that_shape_answers() -> None:
     assert Config(k=9).digest != Config(k=8).digest
     assert Config(llm_api_key="a", library="x").digest == Config(llm_api_key="b", library="y").digest
+
+
+def test_a_changed_address_leaves_the_key_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Config(llm_base_url="http://127.0.0.1:1/v1", llm_api_key="secret-of-the-first-address")
+    assert config.changed(k=3).api_key == "secret-of-the-first-address" and config.changed(k=3).k == 3
+    assert config.changed(llm_base_url="http://127.0.0.1:2/v1").api_key is None
+    both = config.changed(llm_base_url="http://127.0.0.1:2/v1", llm_api_key="another")
+    assert both.api_key == "another" and config.api_key == "secret-of-the-first-address"
+    monkeypatch.setenv("ASSISTANT_LLM_API_KEY", "from-outside")
+    assert Config().changed(llm_base_url="http://127.0.0.1:2/v1").api_key is None
+
+
+@pytest.mark.parametrize("address", ["", "ftp://x", "http://", "http://[", "http://h:99999", "javascript:alert(1)"])
+def test_a_changed_address_is_checked(address: str) -> None:
+    with pytest.raises(ConfigError, match="llm_base_url"):
+        Config().changed(llm_base_url=address)
+    with pytest.raises(ConfigError, match="did you mean 'k'|unknown"):
+        Config().changed(kk=3)  # type: ignore[call-arg]

@@ -158,7 +158,7 @@ class Run:
         self._stopped = False
         self._begun = time.monotonic()
         self._followers: set[Callable[[], None]] = set()
-        self._save()  # so that a server that ends at once still knows the question
+        self._save(exchange)  # so that a server that ends at once still knows the question
         self.conversation = self.conversation or f"unsaved-{next(_tickets)}"
 
     def stop(self) -> None:
@@ -202,9 +202,6 @@ class Run:
             _log.exception("a question could not be answered")
             why = f"an unexpected {type(error).__name__}; the terminal shows more"
             self._become(state="failed", fault=why)
-        finally:
-            self._desk.over(self)
-            self._tell()
 
     def _answer(self) -> None:
         config = self._desk.config(self.owner)
@@ -213,6 +210,8 @@ class Run:
         self._become(state="searching")
         question = self.exchange.question
         stream = self._stream = self._desk.assistant.stream(question, history=history, config=config, watch=self._enter)
+        if self._stopped:  # between the two lines above
+            stream.close()
         for piece in stream:
             if self._stopped:
                 break
@@ -234,14 +233,16 @@ class Run:
             changes["phases"] = (*now.phases, phase)
         if state:
             self._begun = time.monotonic()
-        self.exchange = replace(now, **changes)
-        if self.exchange.over:
-            self._save()
-        else:
-            self._tell()
+        now = replace(now, **changes)
+        if now.over:  # whoever sees it so finds it saved, and may ask the next question
+            self._save(now)
+            self._desk.over(self)
+        self.exchange = now
+        for call in tuple(self._followers):
+            call()
 
-    def _save(self) -> None:
-        kept = self.exchange if self.exchange.over else replace(self.exchange, state="stopped")
+    def _save(self, now: Exchange) -> None:
+        kept = now if now.over else replace(now, state="stopped")
         known = self.conversation if not self.conversation.startswith("unsaved-") else None
         if not self.owner:
             self.unsaved = "this browser keeps no cookies"
@@ -252,10 +253,6 @@ class Run:
         except (StoreError, ConfigError) as error:
             _log.warning("a conversation could not be saved: %s", error)
             self.unsaved = str(error)
-
-    def _tell(self) -> None:
-        for call in tuple(self._followers):
-            call()
 
 
 def follow_ups(exchange: Exchange) -> tuple[str, ...]:
