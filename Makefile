@@ -1,12 +1,13 @@
 # make run    the chat page on http://127.0.0.1:7860, over the built-in sample library
 # make test   the whole suite          make check  format, lint, types and the suite
 # make eval   the shipped questions over the sample library, held to their floors
+# make bench  the figures of the page, measured on this machine    make screenshots  pictures of it in screenshots/
 # make faults every way in which an endpoint may fail, with seconds, requests and outcome
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 7860
 
-.PHONY: run test check lint eval faults sample clean
+.PHONY: run test check lint eval bench faults screenshots sample clean
 .DELETE_ON_ERROR:
 
 run: .venv/run.stamp
@@ -27,6 +28,14 @@ eval: .venv/test.stamp
 	$(BIN)/python -m eval retrieval --questions eval/questions/dev.jsonl --papers assistant/data/sample.jsonl --floor eval/floors/retrieval.json
 	$(BIN)/python -m eval retrieval --questions eval/questions/conversations.jsonl --papers assistant/data/sample.jsonl --floor eval/floors/conversations.json
 	$(BIN)/python -m eval answers --questions eval/questions/dev.jsonl --papers assistant/data/sample.jsonl --floor eval/floors/answers.json
+
+# The figures of the page, in a real browser.
+bench: .venv/test.stamp
+	$(BIN)/python -m eval page
+
+# The page in light and dark, on a desk and on a phone, to be looked at.
+screenshots: .venv/test.stamp
+	$(BIN)/python -m tests.screenshots screenshots
 
 # Every way in which an endpoint may fail a question, through the whole product.
 faults: .venv/test.stamp

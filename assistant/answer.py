@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequen
 from pathlib import Path
 from typing import Any, Self, cast
 
-from assistant import abstain, atlas, explore, replay, retrieve, suggest, table
+from assistant import abstain, atlas, bibliography, explore, replay, retrieve, suggest, table
 from assistant import ingest as _ingest
 from assistant.clean import clean
 from assistant.config import Config, default_library
@@ -284,6 +284,12 @@ class Assistant:
             condition += " AND (instr(fold(title), ?) OR instr(fold(authors), ?) OR instr(fold(venue), ?) OR id = ?)"
             values = [*values, *[clean(text).casefold()] * 3, text]
         return self._open_store().papers(condition, values)
+
+    def select(
+        self, text: str = "", *, ids: Sequence[str] = (), where: Sequence[str] = (), full: bool = False
+    ) -> tuple[int, Iterator[Paper]]:
+        """Return how many papers were chosen and the papers, read as they are iterated; see `select_papers`."""
+        return bibliography.select_papers(self._open_store(), text, ids=ids, where=where, full=full)
 
     # --- Exploring ----------------------------------------------------------------------------------------------------
 

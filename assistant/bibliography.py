@@ -148,7 +148,7 @@ def bibtex(papers: Iterable[Paper]) -> Iterator[str]:
 
     A key is first author, year and first telling word of the title: `vaswani2017attention`; papers that share one get
     it with a, b, c in the order they come, the first without, so that papers added later change no key. The keys are
-    all that is held: at most 130 bytes a paper.
+    all that is held: about 130 bytes a paper.
     """
     taken: dict[str, int] = {}
     for paper in papers:

@@ -210,15 +210,14 @@ def export(
     config_file: str | None,
 ) -> None:
     """Write the papers, or those that TEXT, --id and --where all admit, for other programs to read."""
-    from assistant.bibliography import FORMATS, select_papers
+    from assistant.bibliography import FORMATS
 
     if as_json and file is None:
         raise ConfigError("export prints the papers on stdout, no document; leave --json out, or add --output FILE")
     form = _export_format(form, file)
     target = None if file is None else _check_output(file, force=force)
     with _open(settings, config_file) as assistant:
-        store = assistant._open_store()  # noqa: SLF001 - a paper at a time, where `papers` returns all of them
-        n, chosen = select_papers(store, text, ids=ids, where=where, full=form == "jsonl")
+        n, chosen = assistant.select(text, ids=ids, where=where, full=form == "jsonl")
         pieces = FORMATS[form].write(chosen)
         if target is None:
             if hasattr(sys.stdout, "reconfigure"):

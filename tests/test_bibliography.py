@@ -20,7 +20,7 @@ import pytest
 import rispy
 from bibtexparser.middlewares import LatexDecodingMiddleware, SeparateCoAuthors
 from conftest import HashingEncoder, make_records, write_jsonl
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from injections import CASES, acts_in
 from markdown_it import MarkdownIt
@@ -244,6 +244,7 @@ def test_names_that_bibtex_would_take_apart_are_kept_together() -> None:
     assert fields["author"] == kept
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.text(alphabet=st.sampled_from("{}\\$@%#&_^~<>|-'`\"=, \nab1é")), max_size=4))
 def test_no_text_ends_an_entry_of_bibtex(texts: list[str]) -> None:
     papers = [replace(WHOLE, title=text, abstract=text, authors=(text,), doi=text, url=text) for text in texts]

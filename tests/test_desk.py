@@ -136,8 +136,12 @@ def test_an_answer_that_cannot_be_kept_is_given_and_the_reason_told(tmp_path: Pa
         run = desk.ask("somebody", "", QUESTION)
         assert ended(run).answer
         assert "conversations.sqlite" in run.unsaved
+        more = desk.ask("somebody", run.conversation, "How many parameters does it have?")
+        assert ended(more).number == 2 and more.conversation == run.conversation
+        assert [each.number for each in desk.open("somebody", run.conversation).exchanges] == [1, 2]  # type: ignore[union-attr]
         nobody = desk.ask("", "", QUESTION)
         assert ended(nobody).answer and "cookies" in nobody.unsaved
+        assert desk.open("", nobody.conversation) and not desk.open("somebody", nobody.conversation)
         desk.close()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import secrets
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -35,6 +36,8 @@ LOOK_S = 0.5
 """How often one that waits for its turn looks for its place in line."""
 OWNERS = 10_000
 """Owners whose settings are kept; those of the longest absent are forgotten first."""
+UNSAVED = 100
+"""Conversations that could not be saved and are kept in memory; the oldest are forgotten first."""
 _log = logging.getLogger(__name__)
 
 
@@ -50,7 +53,8 @@ class Desk:
         self.assistant = assistant
         self.conversations = conversations or Conversations(default_file())
         self._threads = ThreadPoolExecutor(AT_ONCE, "question")
-        self._lock, self._asking = threading.Lock(), threading.Lock()
+        self._lock, self._asking, self._keeping = threading.Lock(), threading.Lock(), threading.Lock()
+        self._unsaved: dict[tuple[str, str], tuple[Conversation, str]] = {}
         self._runs: dict[tuple[str, str], Run] = {}
         self._configs: dict[str, Config] = {}
         self._questions: tuple[tuple[str, int], tuple[str, ...]] = (("", -1), ())
@@ -85,10 +89,8 @@ class Desk:
 
     def open(self, owner: str, conversation: str) -> Conversation | None:
         """Return a conversation with what is being answered in it; None when the owner has none of that id."""
-        if not owner or not conversation:
-            return None
         run = self._runs.get((owner, conversation))  # before the file: it is saved before its run is over
-        found = self.conversations.open(owner, conversation)
+        found = self._known(owner, conversation)
         if found and run:
             now = run.exchange
             return replace(found, exchanges=(*found.exchanges[: now.number - 1], now))
@@ -116,7 +118,7 @@ class Desk:
                 raise ConfigError("the last question is still being answered; wait for its end, or stop it")
             if sum(run.exchange.state == "waiting" for run in self._runs.values()) >= WAITING:
                 raise ConfigError(f"{WAITING} questions wait for their turn already; ask again in a minute")
-            known = self.conversations.open(owner, conversation) if conversation and owner else None
+            known = self._known(owner, conversation)
             before = known.exchanges[: number - 1 if number else None] if known else ()
             if known and number and number < len(known.exchanges):
                 conversation = self._branch(owner, known, number - 1)
@@ -126,6 +128,29 @@ class Desk:
         run.line = next(_tickets)
         self._threads.submit(run.work)
         return run
+
+    def keep(self, owner: str, conversation: str, before: Sequence[Exchange], now: Exchange) -> tuple[str, str]:
+        """Save an exchange, in memory alone where it cannot be saved; return its conversation, and why it was not."""
+        _, why = self._unsaved.get((owner, conversation), (None, ""))
+        if not owner:
+            why = "this browser keeps no cookies"
+        if not why:
+            try:
+                library = self.assistant.library
+                return self.conversations.save(owner, conversation or None, now, library=library), ""
+            except (StoreError, ConfigError) as error:
+                _log.warning("a conversation could not be saved: %s", error)
+                why = str(error)
+        ident, at = conversation or f"unsaved-{secrets.token_urlsafe(16)}", now.asked_at
+        with self._keeping:
+            self._unsaved[owner, ident] = (Conversation(ident, "", "", (*before, now), at, at), why)
+            while len(self._unsaved) > UNSAVED:
+                del self._unsaved[next(iter(self._unsaved))]
+        return ident, why
+
+    def _known(self, owner: str, conversation: str) -> Conversation | None:
+        found, _ = self._unsaved.get((owner, conversation), (None, ""))
+        return found or (self.conversations.open(owner, conversation) if owner and conversation else None)
 
     def _branch(self, owner: str, known: Conversation, upto: int) -> str:
         return self.conversations.copy(owner, known.id, upto) if upto else ""
@@ -159,7 +184,6 @@ class Run:
         self._begun = time.monotonic()
         self._followers: set[Callable[[], None]] = set()
         self._save(exchange)  # so that a server that ends at once still knows the question
-        self.conversation = self.conversation or f"unsaved-{next(_tickets)}"
 
     def stop(self) -> None:
         """End it; what was shown stays."""
@@ -243,16 +267,7 @@ class Run:
 
     def _save(self, now: Exchange) -> None:
         kept = now if now.over else replace(now, state="stopped")
-        known = self.conversation if not self.conversation.startswith("unsaved-") else None
-        if not self.owner:
-            self.unsaved = "this browser keeps no cookies"
-            return
-        try:
-            library = self._desk.assistant.library
-            self.conversation = self._desk.conversations.save(self.owner, known or None, kept, library=library)
-        except (StoreError, ConfigError) as error:
-            _log.warning("a conversation could not be saved: %s", error)
-            self.unsaved = str(error)
+        self.conversation, self.unsaved = self._desk.keep(self.owner, self.conversation, self.before, kept)
 
 
 def follow_ups(exchange: Exchange) -> tuple[str, ...]:
