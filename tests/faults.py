@@ -292,7 +292,7 @@ class Mode:
 MODES = [
     Mode("connection refused", "llm_unavailable", OK, "http://127.0.0.1:1/v1"),
     Mode("an address that cannot be", "llm_unavailable", OK, "http://a b.invalid/v1"),
-    Mode("a port that cannot be", "llm_unavailable", OK, "http://127.0.0.1:99999/v1"),
+    Mode("an address of numbers that cannot be", "llm_unavailable", OK, "http://256.256.256.256/v1"),
     Mode("TLS, a server without it", "llm_unavailable", OK, "https://127.0.0.1:{}/v1"),
     Mode("TLS, a certificate that nobody trusts", "llm_unavailable", OK, "https://127.0.0.1:{}/v1", tls=True),
     Mode("DNS, an unknown host", "llm_unavailable or llm_timeout", OK, "http://nowhere.invalid/v1"),

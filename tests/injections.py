@@ -121,7 +121,8 @@ def foreign_addresses(text: str, paper: Paper) -> list[str]:
 
 _PLAIN = frozenset(
     """p ul ol li strong em code pre h1 h2 h3 h4 h5 h6 hr br blockquote table thead tbody tr th td s
-    div article details summary mark span""".split()  # noqa: SIM905 - a list of quoted words reads worse
+    div article details summary mark span math mrow mi mo mn ms mtext mspace msup msub msubsup mover munder munderover
+    mfrac msqrt mroot mtable mtr mtd mstyle""".split()  # noqa: SIM905 - a list of quoted words reads worse
 )
 """What our own pages are made of, links aside."""
 _ACTIVE = frozenset(
@@ -132,7 +133,11 @@ _ACTIVE = frozenset(
 )
 """What loads, sends, hides, covers, or changes how the rest is read."""
 _SAFE_FIELD, _ACTIVE_FIELD = (
-    re.compile("class|id|start|open"),
+    re.compile(
+        "class|id|start|open|dir|title|tabindex|(?:aria|data)-[a-z]+|xmlns|display|mathvariant|stretchy|fence|form"
+        "|separator|accent|movablelimits|(?:min|max)size|(?:row|column)spacing|columnalign|linethickness|[lr]space"
+        "|displaystyle|scriptlevel|width"
+    ),
     re.compile("on.*|style|src|srcset|srcdoc|.*href|.*action|background|data|poster|hidden|id|autofocus|open|slot"),
 )
 
@@ -153,7 +158,7 @@ class _Acts(HTMLParser):
             bad = [name for name in fields if _ACTIVE_FIELD.fullmatch(name)]
             self.found += [f"<{tag} {' '.join(bad)}>"] * (tag in _ACTIVE or bool(bad))
         elif tag == "a":
-            extra = fields.keys() - {"href", "target", "rel", "class"}
+            extra = fields.keys() - {"href", "target", "rel", "class", "data-sheet"}
             self.found += [f"link {fields}"] * (bool(extra) or not self._links.fullmatch(fields.get("href", "")))
         else:
             bad = [name for name in fields if not _SAFE_FIELD.fullmatch(name)]

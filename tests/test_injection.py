@@ -16,7 +16,9 @@ from conftest import HashingEncoder
 from endpoint import Endpoint, chunk, stream
 from injections import CASES, Case, acts_in, foreign_addresses, obedient, unseen_in, write_papers
 
-from assistant import Answer, Assistant, Config, Paper, ui
+from assistant import Answer, Assistant, Config, Paper
+from assistant.conversations import Exchange
+from assistant.ui import cards, messages
 
 MORE_THAN_WORDS = {
     *("fake citation", "markdown picture, inline", "markdown picture, by reference", "link", "HTML overlay"),
@@ -24,8 +26,16 @@ MORE_THAN_WORDS = {
 }
 """Kinds of abstracts that could do harm without a model."""
 HISTORY_QUESTION = "What is pollen?"
-OURS = re.compile(r"#(?:src|sources)-\d+(?:-\d+)?|#chat")
+OURS = re.compile(r"#(?:src|sources|at)-\d+(?:-\d+)?|#question|/page/paper\?id=[\w.%+-]+")
 """What links within the page lead to."""
+OWN = re.compile(
+    r'<a class="mark(?: doubt)?" id="at-1-\d+" href="#src-1-\d+"(?: title="[^"<>]*")?>(?=\[\d+\]</a>)'
+    r"|(?<=\[\d\])</a>|(?<=\[\d\d\])</a>"
+    r'|<span class="flag" title="[^"<>]*">|</span>|</?(?:div|p)(?: class="[a-z ]+")?(?: id="notes-1")?>'
+    r'|<a class="act" href="#sources-1">(?:Sources|Closest papers)</a>'
+    r'|<button class="act" id="(?:copy|retry|edit|like|dislike)-1">[A-Z][a-z ]+</button>'
+)
+"""The elements that the page itself puts around and behind an answer."""
 TURN_MARKS = re.compile(
     r"<[|｜]|</?(?:s|think|tool_call|start_of_turn|end_of_turn)>|<</?SYS>>|\[/?INST\]", re.IGNORECASE
 )
@@ -193,14 +203,18 @@ def test_a_call_of_a_tool_is_no_answer_and_calls_nothing(hostile: Path) -> None:
 @every_case
 def test_the_chat_page_shows_an_answer_and_acts_on_nothing_in_it(case: Case, asked: Mapping[str, Asked]) -> None:
     found = asked[case.name]
-    said = (ui.Exchange(1, case.question, "done", answer.text, answer) for answer in found.answers)
-    raw = ui.Exchange(1, case.abstract, "writing", case.obeys)
+    said = (
+        Exchange(1, case.question, "done", each.text, each, evidence=each.evidence, citations=each.citations)
+        for each in found.answers
+    )
+    raw = Exchange(1, case.abstract, "writing", case.obeys)
     for exchange in (*said, raw):
-        for message in ui._messages([exchange]):
-            assert not acts_in(message["content"], html=True, links=OURS)
-            assert not UNBROKEN.search(MATHS.sub("", message["content"]))
+        for message in messages.messages([exchange]):
+            content = OWN.sub("", message["content"])
+            assert not acts_in(content, html=True, links=OURS)
+            assert not UNBROKEN.search(MATHS.sub("", content))
         links = re.compile(rf"{OURS.pattern}|{found.paper.url}|https://doi\.org/{found.paper.doi}")
-        assert not acts_in(ui._sources([exchange]), html=True, links=links)
+        assert not acts_in(cards.sources([exchange]), html=True, links=links)
 
 
 # --- The terminal -----------------------------------------------------------------------------------------------------

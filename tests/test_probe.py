@@ -24,7 +24,6 @@ MODELS = ("scripted", "llama-3.1-8b-instruct", "qwen3:4b")
 LIST = status(200, {"object": "list", "data": [{"id": name, "object": "model"} for name in MODELS]})
 NO_LIST = status(404, {"detail": "Not Found"})
 READY = answer("Ready.")
-DEADLINE_S = 2.0
 SLACK_S = 2.0
 """A busy machine may be that late; the code itself allows itself two fifths of a second."""
 
@@ -62,7 +61,7 @@ def serve(chat: Script, models: Reply = LIST) -> Callable[[dict[str, Any]], Repl
     return script
 
 
-def check(url: str, deadline_s: float = 5.0, **settings: Any) -> Probe:
+def check(url: str, deadline_s: float = 30.0, **settings: Any) -> Probe:
     """Test the connection, and hold what is true of every test."""
     config = Config(**{"llm_base_url": url, "llm_model": "scripted", "llm_api_key": KEY, **settings})
     begun = time.monotonic()
@@ -83,7 +82,8 @@ def check_chat(chat: Script, models: Reply = LIST, **settings: Any) -> Probe:
     """Test the connection to an endpoint that does this with a chat."""
     with Endpoint(serve(chat, models)) as endpoint:
         found = check(endpoint.url, **settings)
-        assert found.requests == len(endpoint.requests)
+        came = len(endpoint.requests)
+        assert came <= found.requests and (came == found.requests or found.kind == "timeout")
         assert endpoint.is_idle()
     return found
 
@@ -136,7 +136,7 @@ def test_what_is_no_fault_is_not_called_one(chat: Script, models: Reply) -> None
 
 
 def test_a_list_of_models_that_never_comes_leaves_time_for_the_chat() -> None:
-    assert check_chat(READY, server.hang(), deadline_s=3.0).kind == "ok"
+    assert check_chat(READY, server.hang(), deadline_s=6.0).kind == "ok"
 
 
 @pytest.mark.parametrize("field", ["stream_options", "temperature"])
@@ -172,7 +172,7 @@ def test_without_a_model_those_of_the_endpoint_are_named() -> None:
     [(NO_LIST, "no_model"), (error(500, "x"), "no_model"), (error(401, "x"), "key"), (server.hang(), "timeout")],
 )
 def test_without_a_model_and_without_a_list_what_can_be_told_is_told(models: Reply, kind: str) -> None:
-    found = check_chat(READY, models, llm_model=None, deadline_s=1.0)
+    found = check_chat(READY, models, llm_model=None, deadline_s=1.0 if kind == "timeout" else 30.0)
     assert (found.kind, found.models, found.requests) == (kind, (), 1)
 
 
@@ -209,19 +209,19 @@ def test_without_a_secure_connection_its_reason_is_said(tls: bool, said: str) ->
     assert said in found.message
 
 
-SLOW: dict[str, tuple[Reply, Reply, str]] = {
-    "nothing ever comes": (server.hang(), server.hang(), "has not answered within 2 s"),
-    "only the list comes": (server.hang(), LIST, "lists its models, but 'scripted' has not answered"),
-    "a byte now and then": (server.drip(delay_s=0.3), LIST, "has not answered"),
-    "comments without end": (server.never_ends(b": ping\n\n", delay_s=0.001), NO_LIST, "has not answered"),
-    "text without end": (server.never_ends(), LIST, "began to answer after "),
+SLOW: dict[str, tuple[Reply, Reply, float, str]] = {
+    "nothing ever comes": (server.hang(), server.hang(), 1.5, "has not answered within 1.5 s"),
+    "a byte now and then": (server.drip(delay_s=0.3), NO_LIST, 1.5, "has not answered within 1.5 s"),
+    "comments without end": (server.never_ends(b": ping\n\n", delay_s=0.001), NO_LIST, 1.5, "has not answered"),
+    "only the list comes": (server.hang(), LIST, 5.0, "lists its models, but 'scripted' has not answered"),
+    "text without end": (server.never_ends(), LIST, 5.0, "began to answer after "),
 }
 
 
-@pytest.mark.parametrize(("chat", "models", "said"), SLOW.values(), ids=SLOW)
-def test_the_deadline_ends_whatever_does_not_end(chat: Reply, models: Reply, said: str) -> None:
-    found = check_chat(chat, models, deadline_s=DEADLINE_S)
-    assert (found.kind, found.requests) == ("timeout", 2)
+@pytest.mark.parametrize(("chat", "models", "deadline_s", "said"), SLOW.values(), ids=SLOW)
+def test_the_deadline_ends_whatever_does_not_end(chat: Reply, models: Reply, deadline_s: float, said: str) -> None:
+    found = check_chat(chat, models, deadline_s=deadline_s)
+    assert found.kind == "timeout"
     assert said in found.message
 
 
@@ -352,10 +352,10 @@ def test_an_address_that_was_meant_is_found_and_named(path: str, model: str | No
 
 
 def test_an_endpoint_that_lists_the_model_but_has_no_chat_keeps_its_list() -> None:
-    with Endpoint(lambda body: status(404) if body else LIST) as endpoint:
-        found = check(f"{endpoint.url}/models")
-    assert (found.kind, found.models) == ("not_openai", MODELS)
-    assert "status 404" in found.message or endpoint.url in found.message
+    with Endpoint(lambda _: LIST if endpoint.requests[-1]["path"] == "/models" else status(404)) as endpoint:
+        found = check(endpoint.url.removesuffix("/v1"))
+    assert (found.kind, found.models, found.requests) == ("not_openai", MODELS, 3)
+    assert "has no chat completions: status 404" in found.message
 
 
 def test_an_address_that_is_no_better_is_not_named() -> None:
@@ -434,11 +434,12 @@ ECHOES = {
 def test_an_endpoint_cannot_make_the_test_show_the_key(reply: Reply, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     models = status(200, {"data": [{"id": f"my-{KEY}"}, {"id": KEY}]})
-    assert not any(KEY in name for name in check_chat(reply, models).models)
-    check_chat(reply, reply)
-    found = check_chat(reply, models, llm_model=None)
-    assert KEY not in caplog.text
+    found = check_chat(reply, models)
+    assert found.models == ("my-***", "***")
     assert KEY[:8] not in found.message
+    check_chat(reply, reply)
+    check_chat(reply, models, llm_model=None)
+    assert KEY not in caplog.text
 
 
 def test_user_and_password_of_an_address_are_not_shown() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import shorten
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse
 
-from assistant.conversations import Conversation, Exchange
+from assistant.conversations import Exchange
 from assistant.errors import ConfigError
 from assistant.types import Evidence, Paper
 from assistant.ui import fragments
@@ -24,6 +25,10 @@ FAR = "Only loosely related to the question"
 _RETRIEVERS = {"dense": "by meaning", "bm25": "by its words"}
 CLAIM_CHARS = 90
 """Of a sentence that cites, what its link shows."""
+_MARKS = re.compile(r"(?<!\$)[*`#]+|^[\s>|-]+|^\d+[.)] |[\s|]+$")
+"""Marks of formatting in a line, and those that begin and end a row, an item or a quotation."""
+_BEFORE = re.compile(r"(?:\[\d+\])+[.,;:]?(?=\s)|(?<=[.!?])\s(?=[A-Z])|\s*\|\s*")
+"""What a claim does not reach back over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +69,24 @@ def routes(desk: Desk) -> APIRouter:
     """Return the fragments with cards."""
     router = APIRouter()
 
-    def sources(request: Request, c: str = "", turn: int = 0) -> HTMLResponse:
+    @router.get("/sources")
+    def show(request: Request, c: str = "", turn: int = 0) -> HTMLResponse:
         """Return the sources of a conversation, or of one exchange of it."""
         found = desk.open(owner(request), c)
         if not found:
             raise ConfigError("this conversation is not among yours; it may have been deleted, or saved elsewhere")
         chosen = [each for each in found.exchanges if turn in {0, each.number}]
-        return fragments.render("sources.html", turns=[_turn(each, found) for each in reversed(chosen)])
+        return fragments.page(sources(chosen, last=len(found.exchanges)))
 
-    router.get("/sources")(sources)
     return router
 
 
-def _turn(each: Exchange, conversation: Conversation) -> dict[str, Any]:
+def sources(exchanges: Sequence[Exchange], *, last: int = 0) -> str:
+    """Return the cards of exchanges, the latest first; those of number `last` are open."""
+    return fragments.fill("sources.html", turns=[_turn(each, last) for each in reversed(exchanges)])
+
+
+def _turn(each: Exchange, last: int) -> dict[str, Any]:
     """Return what the template shows of an exchange."""
     answer, n = each.answer, each.number
     cited = [card(item, each) for item in each.evidence if any(item.number == c.number for c in each.citations)]
@@ -86,7 +96,7 @@ def _turn(each: Exchange, conversation: Conversation) -> dict[str, Any]:
     ]
     others = [item for item in each.evidence if all(item.number != c.number for c in each.citations)]
     return {
-        "n": n, "question": shorten(each.question, 160, placeholder=" …"), "is_last": n == len(conversation.exchanges),
+        "n": n, "question": shorten(each.question, 160, placeholder=" …"), "is_last": n == last,
         "cited": cited, "closest": closest, "others": others, "state": each.state, "over": each.over,
     }  # fmt: skip
 
@@ -118,9 +128,10 @@ def _parts(abstract: str, quotes: Mapping[tuple[int, int], list[int]]) -> list[P
 
 
 def _claim(text: str, marker: int) -> str:
-    """Return the end of the line that a marker follows, from a word on."""
-    line = text[:marker].rstrip().rpartition("\n")[2].lstrip("-*#> |0123456789.")
-    return line if len(line) <= CLAIM_CHARS else "… " + line[-CLAIM_CHARS:].partition(" ")[2]
+    """Return what a marker stands behind: the end of its line, from the last marker or full stop on, without marks."""
+    line = _MARKS.sub("", text[:marker].rstrip().rpartition("\n")[2]).strip()
+    said = _BEFORE.split(line)[-1].strip() or line
+    return said if len(said) <= CLAIM_CHARS else "… " + said[-CLAIM_CHARS:].partition(" ")[2]
 
 
 def closeness(score: float) -> str:

@@ -23,7 +23,12 @@ AUTHORS = 3
 
 def render(template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
     """Return a filled template as a response that nobody keeps."""
-    return HTMLResponse(fill(template, **values), status, {"cache-control": "no-store"})
+    return page(fill(template, **values), status=status)
+
+
+def page(html: str, *, status: int = 200) -> HTMLResponse:
+    """Return a piece of HTML as a response that nobody keeps."""
+    return HTMLResponse(html, status, {"cache-control": "no-store"})
 
 
 def fill(template: str, **values: Any) -> str:
