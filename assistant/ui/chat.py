@@ -73,7 +73,7 @@ class _Tab:
                 )  # fmt: skip
                 with gr.Row(elem_id="ask"):
                     self.box = gr.Textbox(
-                        placeholder="Ask a question about the papers…", label="Question", show_label=False, lines=1,
+                        placeholder="Ask a question…", label="Question", show_label=False, lines=1,
                         max_lines=6, max_length=QUESTION_CHARS, autofocus=True, container=False, scale=1,
                         min_width=160, elem_id="question",
                     )  # fmt: skip
