@@ -60,6 +60,8 @@ QUESTION_CHARS, TURN_CHARS, TURNS = 8_000, 20_000, 200
 """Longest question, longest turn of a history (cut), most turns read (the last ones)."""
 CLOSEST = 3
 """Papers offered with an abstention."""
+LEAVE_S = 60.0
+"""How long a library that has changed stays open as it was, for those who are reading it."""
 RELOAD_S = 1.0
 """Least time between two openings of the index, while another process keeps adding papers."""
 
@@ -206,6 +208,7 @@ class Assistant:
         self._encoder: Encoder | None = None
         self._reranker: Reranker | None = None
         self._store: Store | None = None
+        self._left: list[tuple[float, Store]] = []
         self._index: Index | None = None
         self._llms: dict[tuple[Config, str | None], LLM] = {}
         self._opened = 0.0
@@ -223,10 +226,11 @@ class Assistant:
         with self._lock:
             for llm in self._llms.values():
                 llm.close()
-            if self._store:
-                self._store.close()
+            for store in (self._store, *(store for _, store in self._left)):
+                if store:
+                    store.close()
             self._store = self._index = None
-            self._llms = {}
+            self._llms, self._left = {}, []
 
     # --- The library --------------------------------------------------------------------------------------------------
 
@@ -357,10 +361,16 @@ class Assistant:
             self._open_encoder().encode_queries(["warm up"])
 
     def _forget(self) -> None:
-        """Open the library anew at the next call: it has changed, or is no longer the sample."""
+        """Open the library anew at the next call: it has changed, or is no longer the sample.
+
+        The one before stays open for a while: other threads may be reading it.
+        """
         with self._lock:
+            now = time.monotonic()
+            while self._left and self._left[0][0] < now - LEAVE_S:
+                self._left.pop(0)[1].close()
             if self._store:
-                self._store.close()
+                self._left.append((now, self._store))
             self._store = self._index = None
 
     def _open_encoder(self) -> Encoder:

@@ -80,6 +80,8 @@ _COMMAND = re.compile(r"\\([A-Za-z]+)(~| (?=[a-z]))?")
 _ACCENT = re.compile(r"\\([\"'`^~])\{?([A-Za-z])\}?")
 _COMBINING = {'"': "\u0308", "'": "\u0301", "`": "\u0300", "^": "\u0302", "~": "\u0303"}
 _ESCAPED = re.compile(r"\\([%&_#$])")
+_MATHS = re.compile(r"\$(?!\s)[^$\n]{1,400}?(?<!\s)\$(?!\d)|\\\(.{1,400}?\\\)|\\\[.{1,800}?\\\]", re.DOTALL)
+"""Maths that has its delimiters: its commands were not lost, and are nobody's names."""
 _EMPTY_MATH = re.compile(r"\\\(([^\w\s])\\\)")
 
 
@@ -105,7 +107,8 @@ def repair_latex(text: str, title: str = "") -> str:
     if "\\" in text:
         text = _ESCAPED.sub(r"\1", text)
         text = _ACCENT.sub(lambda m: unicodedata.normalize("NFC", m[2] + _COMBINING[m[1]]), text)
-        text = _COMMAND.sub(lambda m: _spell(m, text, title), text)
+        maths = [found.span() for found in _MATHS.finditer(text)]
+        text = _COMMAND.sub(lambda m: _spell(m, text, title, maths), text)
         text = _EMPTY_MATH.sub(r"\1", text)
     return _SPACE.sub(" ", text).strip()
 
@@ -121,12 +124,12 @@ def _drop_unopened(text: str) -> str:
     return "".join(kept)
 
 
-def _spell(match: re.Match[str], text: str, title: str) -> str:
+def _spell(match: re.Match[str], text: str, title: str, maths: list[tuple[int, int]]) -> str:
     name, space = match[1], match[2]
     gap = " " if space else ""
     if name in _SYMBOLS:
         return _SYMBOLS[name] + gap
-    if len(name) < 4:
+    if len(name) < 4 or any(start <= match.start() < end for start, end in maths):
         return match[0]
     as_written = re.compile(rf"(?<![\\\w]){re.escape(name)}(?!\w)", re.IGNORECASE)
     found = as_written.search(title) or as_written.search(text)

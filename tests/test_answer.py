@@ -397,6 +397,6 @@ def test_a_question_may_bring_its_own_settings(scripted: tuple) -> None:
     assert extractive.answerer == "extractive" and len(extractive.evidence) == 2 and endpoint.requests == []
     french = assistant.config.changed(answer_language="Français", answer_tokens=321)
     assert assistant.stream(QUESTION, config=french).answer.answerer == "llm"
-    sent = endpoint.requests[-1]
+    sent = endpoint.requests[-1]["body"]
     assert sent["max_tokens"] == 321 and "Français" in json.dumps(sent["messages"], ensure_ascii=False)
     assert assistant.ask(QUESTION).digest.config != extractive.digest.config

@@ -73,3 +73,9 @@ def test_lines_are_kept_where_a_turn_has_them() -> None:
 )
 def test_latex_residue_of_web_pages_is_mended(given_text: str, title: str, wanted: str) -> None:
     assert repair_latex(given_text, title) == wanted
+
+
+def test_commands_of_maths_are_left_alone_and_those_outside_are_spelled() -> None:
+    text = r"The cost is $\frac{a}{b}$ and \(\mathcal{O}(n \sqrt{d})\), as \overfeat shows for $5."
+    mended = repair_latex(text, "OverFeat for all")
+    assert mended == r"The cost is $\frac{a}{b}$ and \(\mathcal{O}(n \sqrt{d})\), as OverFeat shows for $5."

@@ -72,8 +72,14 @@ class Addition:
         return round(time.monotonic() - self.begun)
 
     def count(self, papers: int) -> None:
-        """Take note of papers that were encoded."""
+        """Take note of papers that were encoded.
+
+        Raises:
+            AssistantError: The server ends, which waits for this: what is committed stays, and the rest can come again.
+        """
         self.encoded += papers
+        if not threading.main_thread().is_alive():
+            raise AssistantError("the server was stopped before all papers were in; add them again to go on")
 
 
 _lasts: WeakKeyDictionary[Desk, dict[str, Addition]] = WeakKeyDictionary()
@@ -116,7 +122,7 @@ def begin(desk: Desk, owner: str, uploads: Iterable[tuple[str, BinaryIO]], text:
         del lasts[next(iter(lasts))]
     lasts[owner] = addition
     work = (addition, desk.assistant, list(dict.fromkeys(kept)), text)
-    threading.Thread(target=_work, args=work, name="adding", daemon=True).start()
+    threading.Thread(target=_work, args=work, name="adding").start()
     return addition
 
 

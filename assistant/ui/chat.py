@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import gradio as gr
 from fastapi import APIRouter, Form, Request
+from gradio.events import Dependency
 from starlette.responses import PlainTextResponse
 
 from assistant import bibliography
@@ -54,14 +55,8 @@ def build_header(name: str) -> gr.Markdown:
     return header
 
 
-def build_tab(desk: Desk, page: gr.Blocks, header: gr.Markdown, name: str) -> None:
-    """Build the tab inside the page."""
-    tab = _Tab(desk, name, header)
-    tab.listen(page)
-
-
-class _Tab:
-    """The components of the tab, and what happens when they are used."""
+class Tab:
+    """The components of the tab, built inside the page, and what happens when they are used."""
 
     def __init__(self, desk: Desk, name: str, header: gr.Markdown) -> None:
         self.desk, self.name, self.header = desk, name, header
@@ -84,9 +79,15 @@ class _Tab:
         self.conversation = gr.Textbox("", visible=False)
         self.replaces = gr.Textbox("", visible="hidden", elem_id="replaces")
         self.pulse = gr.Markdown("", elem_id="pulse")
+        self.again = gr.Button("", visible="hidden", elem_id="introduce")
 
-    def listen(self, page: gr.Blocks) -> None:
-        """Connect the components with what they do; none of it is an API."""
+    def listen(self, page: gr.Blocks, changes: Sequence[Dependency]) -> None:
+        """Connect the components with what they do; none of it is an API.
+
+        Args:
+            page: Shows the conversation that its address names.
+            changes: Events after which something else may answer here.
+        """
         outputs = [self.conversation, self.chat, self.pulse, self.box, self.replaces, self.send, self.stop]
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         many = {**private, "concurrency_limit": None}  # each waits at the desk
@@ -96,7 +97,11 @@ class _Tab:
         self.chat.option_select(self.choose_option, [self.conversation], outputs, **many)
         self.stop.click(self.halt, [self.conversation], None, queue=False, **private)
         page.load(self.welcome, None, outputs, **many)
-        page.load(self.introduce, None, [self.header, self.chat], **private)
+        introduced = [self.header, self.chat]
+        page.load(self.introduce, None, introduced, **private)
+        self.again.click(self.introduce, None, introduced, **private)
+        for change in changes:
+            change.then(self.introduce, None, introduced, **private)
 
     async def ask(self, question: str, ident: str, number: str, request: gr.Request) -> AsyncIterator[_Shown]:
         """Answer a question, in place of an earlier one where a number is given."""

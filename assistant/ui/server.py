@@ -126,7 +126,7 @@ def _build_page(desk: Desk) -> Any:
         header = chat.build_header(NAME)
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Ask", id="ask", elem_id="ask-tab"):
-                chat.build_tab(desk, page, header, NAME)
+                conversation = chat.Tab(desk, NAME, header)
             with gr.Tab("Library", id="library", elem_id="library-tab"):
                 library.build_tab(desk)
             with gr.Tab("Explore", id="explore", elem_id="explore-tab"):
@@ -134,5 +134,6 @@ def _build_page(desk: Desk) -> Any:
             with gr.Tab("Saved", id="saved", elem_id="saved-tab"):
                 saved.build_tab(desk)
             with gr.Tab("Settings", id="settings", elem_id="settings-tab"):
-                settings.build_tab(desk, page)
+                changes = settings.build_tab(desk, page)
+        conversation.listen(page, changes)
     return page.queue(max_size=None, default_concurrency_limit=AT_ONCE + WAITING)

@@ -253,6 +253,7 @@ document.addEventListener("click", ({ target }) => {
   if (target.closest?.("#new")) location.assign("/");
   if (target.closest?.("#cancel-edit")) compose("");
 });
+document.addEventListener("library", () => document.getElementById("introduce")?.click());
 document.addEventListener("ask", ({ detail }) => {
   document.getElementById("sheet").close();
   [...document.querySelectorAll('[role="tab"]')].find((each) => each.textContent.trim() === "Ask")?.click();
