@@ -284,13 +284,14 @@ def csv(papers: Iterable[Paper]) -> Iterator[str]:
     name with an accent; programs that stumble over it are better served by JSON lines. A cell that a spreadsheet would
     take for a formula is told to be text by an apostrophe.
     """
-    yield "\ufeff" + _row(_COLUMNS)
+    yield "\ufeff" + table_row(_COLUMNS)
     for paper in papers:
         values = {**paper.as_dict(full=True), "authors": "; ".join(paper.authors)}
-        yield _row(["" if values[name] is None else str(values[name]) for name in _COLUMNS])
+        yield table_row(["" if values[name] is None else str(values[name]) for name in _COLUMNS])
 
 
-def _row(cells: Sequence[str]) -> str:
+def table_row(cells: Sequence[str]) -> str:
+    """Return a row of a table, whose cells no spreadsheet takes for formulas."""
     out = io.StringIO(newline="")
     lines = [_line(cell) for cell in cells]
     _csv.writer(out).writerow([f"'{each}" if each.startswith(_FORMULA) else each for each in lines])
@@ -325,18 +326,21 @@ _ITEM = re.compile(r"^(- )?(.*)$", re.MULTILINE)
 def markdown(papers: Iterable[Paper]) -> Iterator[str]:
     """Write a reading list: title, authors, venue, year and link of each paper, and its abstract as a quotation."""
     for paper in papers:
-        yield f"- {_about(paper)}\n\n    > {_shown(paper.abstract)}\n\n"
+        yield f"- {_about(paper)}\n\n    > {escape_markdown(paper.abstract)}\n\n"
 
 
 def answer_markdown(answer: Answer) -> str:
     """Return a question, its answer with its markers, what is to be known about it, and its sources with quotes."""
-    parts = [f"**Question:** {_shown(answer.question)}", _text(answer), *_list("Notes", _notes(answer))]
+    parts = [f"**Question:** {escape_markdown(answer.question)}", _text(answer), *_list("Notes", _notes(answer))]
     if answer.abstained:
         return "\n\n".join([*parts, *_list("Closest papers", map(_about, answer.closest))]) + "\n"
     cited: dict[int, list[Citation]] = {}
     for citation in answer.citations:
         cited.setdefault(citation.number, []).append(citation)
     return "\n\n".join([*parts, *_list("Sources", (_source(n, cited[n]) for n in sorted(cited)))]) + "\n"
+
+
+_STOPPED = "*Stopped before its end; it has no sources.*"
 
 
 def conversation_markdown(name: str, exchanges: Iterable[tuple[str, Answer | None, str]]) -> str:
@@ -349,15 +353,17 @@ def conversation_markdown(name: str, exchanges: Iterable[tuple[str, Answer | Non
     parts = [
         answer_markdown(answer)
         if answer
-        else f"**Question:** {_shown(question)}\n\n{_formatted(text)}\n\n*Stopped before its end; it has no sources.*\n"
+        else f"**Question:** {escape_markdown(question)}\n\n{_formatted(text)}\n\n{_STOPPED}\n"
         for question, answer, text in exchanges
     ]
-    return f"# {_shown(name)}\n" + "\n---".join(f"\n\n{part}" for part in parts)
+    return f"# {escape_markdown(name)}\n" + "\n---".join(f"\n\n{part}" for part in parts)
 
 
 def _source(number: int, citations: Sequence[Citation]) -> str:
     quotes = dict.fromkeys(citation.quote for citation in citations)
-    return f"[{number}] {_about(citations[0].paper)}" + "".join(f"\n\n    > “{_shown(each)}”" for each in quotes)
+    return f"[{number}] {_about(citations[0].paper)}" + "".join(
+        f"\n\n    > “{escape_markdown(each)}”" for each in quotes
+    )
 
 
 def _list(heading: str, items: Iterable[str]) -> list[str]:
@@ -369,8 +375,8 @@ def _about(paper: Paper) -> str:
     authors = ", ".join(paper.authors[:AUTHORS]) + (" et al." if len(paper.authors) > AUTHORS else "")
     details = (authors, ", ".join(str(each) for each in (paper.venue, paper.year) if each))
     link = _link(paper)
-    title = f"**{_shown(paper.title) or '(no title)'}**"
-    return " · ".join([title, *(_shown(each) for each in details if each), *([f"<{link}>"] if link else [])])
+    title = f"**{escape_markdown(paper.title) or '(no title)'}**"
+    return " · ".join([title, *(escape_markdown(each) for each in details if each), *([f"<{link}>"] if link else [])])
 
 
 def _link(paper: Paper) -> str | None:
@@ -384,7 +390,7 @@ def _link(paper: Paper) -> str | None:
     return None
 
 
-def _shown(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Return Markdown, in one line, that shows `text` word for word; maths between dollars stays maths."""
     text, out, end = _line(text), "", 0
     for maths in _MATHS.finditer(text):
@@ -412,7 +418,7 @@ def _formatted(text: str) -> str:
 def _text(answer: Answer) -> str:
     if answer.answerer == "llm" or not answer.complete:
         return _formatted(answer.text).strip()
-    return _ITEM.sub(lambda found: (found[1] or "") + _shown(found[2]), answer.text).strip()
+    return _ITEM.sub(lambda found: (found[1] or "") + escape_markdown(found[2]), answer.text).strip()
 
 
 def _notes(answer: Answer) -> list[str]:
@@ -442,7 +448,7 @@ def _notes(answer: Answer) -> list[str]:
     if checks.markers_dropped:
         notes.append(f"Citations that named no source and were left out: {checks.markers_dropped}.")
     sample = ["From the built-in sample library."] if answer.library == "sample" else []
-    return [_shown(note) for note in (*notes, *answer.warnings, *sample)]
+    return [escape_markdown(note) for note in (*notes, *answer.warnings, *sample)]
 
 
 # --- The formats by name ----------------------------------------------------------------------------------------------

@@ -129,7 +129,7 @@ def finished(page: Page, reply: Locator) -> str:
     """Wait for the end of a reply, and for its cards; return its text."""
     reply.locator(".notes.over").wait_for()
     page.get_by_role("button", name="Send").wait_for()
-    number = str(reply.locator(".notes").get_attribute("id")).rpartition("-")[2]
+    number = str(reply.locator(".notes.over").get_attribute("id")).rpartition("-")[2]
     page.locator(f"#sources-{number}[data-state=over]").wait_for()
     return reply.inner_text()
 

@@ -106,8 +106,9 @@ def _add_search(router: APIRouter, desk: Desk) -> None:
         hits, wanted = assistant.search(text, k=POOL, where=where), set(terms(text))
         return fragments.render(
             "explore_results.html", items=[_item(hit, wanted) for hit in hits[: max(PAGE, n)]], found=len(hits),
-            page=PAGE, pool=POOL, reason=(hits.reason or "").partition(": ")[2], warnings=hits.warnings, filters=filters,
-            far=bool(hits) and hits[0].score < WEAK_MATCH, facets=_counts(assistant.facets([h.paper for h in hits])),
+            page=PAGE, pool=POOL, filters=filters, facets=_counts(assistant.facets([hit.paper for hit in hits])),
+            reason=(hits.reason or "").partition(": ")[2], warnings=hits.warnings,
+            far=bool(hits) and hits[0].score < WEAK_MATCH,
         )  # fmt: skip
 
     router.get("/results")(results)
@@ -208,27 +209,27 @@ def _rows(assistant: Assistant, ids: Sequence[str]) -> tuple[Row, ...]:
 def table_csv(rows: Sequence[Row]) -> Iterator[str]:
     """Write a comparison for spreadsheets, each cell with its span in the abstract."""
     spans = chain.from_iterable((name, f"{name}_start", f"{name}_end") for name in COLUMNS)
-    yield "\ufeff" + bibliography._row(["id", "title", "authors", "year", "venue", *spans])
+    yield "\ufeff" + bibliography.table_row(["id", "title", "authors", "year", "venue", *spans])
     for row in rows:
         paper, cells = row.paper, [getattr(row, name) for name in COLUMNS]
         known = (paper.id, paper.title, "; ".join(paper.authors), paper.year or "", paper.venue or "")
         told = chain.from_iterable((c.text, c.start, c.end) if c.text else ("", "", "") for c in cells)
-        yield bibliography._row([str(each) for each in (*known, *told)])
+        yield bibliography.table_row([str(each) for each in (*known, *told)])
 
 
 def table_markdown(rows: Sequence[Row]) -> Iterator[str]:
     """Write a comparison as a table of Markdown."""
     yield f"| paper | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}\n"
     for row in rows:
-        byline = fragments.byline(row.paper)
-        paper = f"**{_cell(fragments.title(row.paper))}**{f'<br>{_cell(byline)}' if byline else ''}"
+        byline = _cell(fragments.byline(row.paper))
+        paper = " · ".join(filter(None, [f"**{_cell(fragments.title(row.paper))}**", byline]))
         cells = [_cell(getattr(row, name).text) for name in COLUMNS]
         yield f"| {' | '.join([paper, *cells])} |\n"
 
 
 def _cell(text: str) -> str:
     """Return Markdown that shows a text in a cell, which a bar would end."""
-    return _BAR.sub(lambda found: found[1] or "\\|", bibliography._shown(text))
+    return _BAR.sub(lambda found: found[1] or "\\|", bibliography.escape_markdown(text))
 
 
 # --- Map --------------------------------------------------------------------------------------------------------------

@@ -100,15 +100,16 @@ def routes(desk: Desk) -> APIRouter:  # noqa: C901 - a table of small ones
         return fragments.render("paper-removed.html", gone=[titles.get(each) or each for each in gone], missing=missing)
 
     @router.get("/paper")
-    def paper(request: Request, id: str = "") -> Response:  # noqa: A002 - the name in the address
-        """Show a paper; an address that is opened by itself leads to the page with the paper on it."""
+    def paper(request: Request, id: str = "", start: int = 0, end: int = 0) -> Response:  # noqa: A002 - so in the address
+        """Show a paper, a span of its abstract marked; an address that is opened by itself leads to the whole page."""
         if request.headers.get("sec-fetch-dest") == "document":
             return RedirectResponse(f"/?paper={quote(id, safe='')}")
         found = assistant.paper(id)
         if found is None:
             return _told(f"There is no paper {id[:200]!r} in this library; it may have been removed.")
         return fragments.render(
-            "paper.html", paper=found, most=AUTHORS, sample=assistant.library == "sample",
+            "paper.html", paper=found, parts=_parts(found.abstract, start, end), most=AUTHORS,
+            sample=assistant.library == "sample",
             citation="".join(bibliography.bibtex([found])).strip(),
             sources=[(PurePath(each).name, _described(each)) for each in found.sources],
         )  # fmt: skip
@@ -120,6 +121,13 @@ def routes(desk: Desk) -> APIRouter:  # noqa: C901 - a table of small ones
         return fragments.render("paper-similar.html", found=found)
 
     return router
+
+
+def _parts(abstract: str, start: int, end: int) -> tuple[str, str, str]:
+    """Return an abstract before, within and after a span; a span that is none marks nothing."""
+    if not 0 <= start < end <= len(abstract):
+        return abstract, "", ""
+    return abstract[:start], abstract[start:end], abstract[end:]
 
 
 def _told(message: str) -> HTMLResponse:

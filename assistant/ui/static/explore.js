@@ -6,13 +6,14 @@ import { announce, fragment, place, refresh } from "./page.js";
 const PAUSE_MS = 250;
 const chosen = new Map();
 const filters = new Set();
-let timer, control;
+let view = "search", text = "", timer, control;
 
 const by = (id) => document.getElementById(`explore-${id}`);
 
 // --- Views ---------------------------------------------------------------------------------------------------------
 
-function show(view) {
+function show(wanted) {
+  view = wanted;
   for (const each of document.querySelectorAll("#explore .views button")) {
     const own = each.dataset.view === view;
     own ? each.setAttribute("aria-current", "page") : each.removeAttribute("aria-current");
@@ -23,14 +24,18 @@ function show(view) {
 
 // --- Search --------------------------------------------------------------------------------------------------------
 
+/** Return where the results of a search are. */
+function resultsOf(text, n = "") {
+  const wanted = [["text", text], ...[...filters].map((each) => ["where", each]), ["n", n]];
+  return `/page/explore/results?${new URLSearchParams(wanted.filter(([, value]) => value))}`;
+}
+
 async function search({ n = "", focus = "" } = {}) {
   clearTimeout(timer);
   control?.abort();
   const own = (control = new AbortController());
-  const wanted = [["text", by("text").value], ...[...filters].map((each) => ["where", each])];
-  const query = new URLSearchParams(n ? [...wanted, ["n", n]] : wanted);
   try {
-    const html = await fragment(`/page/explore/results?${query}`, { signal: own.signal });
+    const html = await fragment(resultsOf(by("text").value, n), { signal: own.signal });
     if (control !== own) return;
     place(by("results"), html);
   } catch (error) {
@@ -62,9 +67,9 @@ function tell() {
 }
 
 async function compare(focus = "") {
-  const query = new URLSearchParams([...chosen.keys()].map((id) => ["ids", id]));
-  const html = await fragment(`/page/explore/compare?${query}`);
-  if (query.toString() !== new URLSearchParams([...chosen.keys()].map((id) => ["ids", id])).toString()) return;
+  const asked = [...chosen.keys()].join();
+  const html = await fragment(`/page/explore/compare?${new URLSearchParams([...chosen.keys()].map((id) => ["ids", id]))}`);
+  if (asked !== [...chosen.keys()].join()) return; // it was asked for anew
   place(by("table"), html);
   if (by("table").querySelector(".warn, [data-row]")) {
     const there = new Set([...by("table").querySelectorAll("[data-row]")].map((row) => row.dataset.row));
@@ -79,12 +84,12 @@ async function compare(focus = "") {
 document.addEventListener("click", ({ target }) => {
   const button = target.closest?.("#explore button");
   if (!button) return;
-  const { view, where, drop, question, more, add, remove, title } = button.dataset;
-  if (view) show(view);
+  const { view: wanted, where, drop, question, more, first, add, remove, title } = button.dataset;
+  if (wanted) show(wanted);
   if (where) filters.add(where), search({ focus: `[data-drop="${CSS.escape(where)}"]` });
   if (drop) filters.delete(drop), search({ focus: "[data-drop]" });
   if (question) by("text").value = question, search(), by("text").focus();
-  if (more) search({ n: more, focus: `.hits > li:nth-child(${Number(more) - 19}) h3 a` });
+  if (more) search({ n: more, focus: `.hits > li:nth-child(${first}) h3 a` });
   if (add) choose(add, title, true), (by("title").value = ""), by("titles").replaceChildren(), by("title").focus(), compare();
   if (remove) choose(remove, chosen.get(remove) ?? "", false), compare("[data-remove]");
 });
@@ -107,16 +112,23 @@ document.addEventListener("submit", (event) => {
 /** Fill the tab anew when the library has changed since it was filled: by this page, another one, or the command line. */
 async function renew(tab) {
   const reply = await fetch("/page/explore/epoch").catch(() => null);
-  if (reply?.ok && tab.isConnected && (await reply.text()) !== tab.dataset.epoch) refresh(tab.closest("[data-load]"));
+  if (!reply?.ok || (await reply.text()) === tab.dataset.epoch || !tab.isConnected) return;
+  text = by("text")?.value ?? "";
+  refresh(tab.closest("[data-load]"));
 }
 const shown = new IntersectionObserver(([{ target, isIntersecting }]) => isIntersecting && renew(target));
+document.addEventListener("library", () => document.getElementById("explore") && renew(document.getElementById("explore")));
 
 document.addEventListener("placed", ({ target }) => {
   const tab = target.querySelector(":scope > #explore");
   if (tab) {
-    filters.clear();
     shown.disconnect();
     shown.observe(tab);
+    if (by("text")) {
+      by("text").value = text;
+      by("results").dataset.load = resultsOf(text);
+      show(view);
+    }
   }
   if (!target.closest(".explore-tab")) return;
   // Beside the papers there is no room for the counts on a phone: they come folded.

@@ -319,7 +319,7 @@ class Plane {
   light() {
     const text = element("find").value.trim();
     const n = this.papers.light(this.topics, text);
-    element("matches").textContent = text ? `${n} ${n === 1 ? "title matches" : "titles match"}` : "";
+    element("matches").textContent = text ? `${n.toLocaleString("en")} ${n === 1 ? "title matches" : "titles match"}` : "";
     const first = [];
     for (let i = 0; text && i < this.papers.lit.length && first.length < OFFERED; i++) if (this.papers.lit[i]) first.push(i);
     element("matching").replaceChildren(...first.map((i) => {

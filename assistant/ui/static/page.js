@@ -73,6 +73,7 @@ export async function openSheet(url) {
   place(sheet.querySelector(".sheet-body"), await fragment(url));
   if (!sheet.open) sheet.showModal();
   sheet.querySelector(".sheet-body").scrollTop = 0;
+  sheet.querySelector("mark")?.scrollIntoView({ block: "nearest" });
 }
 
 document.addEventListener("input", ({ target }) => target.form?.dataset.get && submit(target.form));
