@@ -14,7 +14,7 @@ run: .venv/run.stamp
 	$(BIN)/assistant serve --port $(PORT)
 
 test: .venv/test.stamp
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: lint test
 

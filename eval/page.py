@@ -1,8 +1,8 @@
 """The page in a real browser, on this machine -> how long people wait for it, each wait in milliseconds beside its bar.
 
 A server over the sample library, a scripted endpoint and Chromium all run here and read the same clock. A wait ends
-when the frame that shows it has been painted: the page stamps that itself, nothing asks it meanwhile. Refused: a
-machine without Chromium or playwright.
+when the frame that shows it has been painted, which the page stamps by itself. Refused: a machine without Chromium or
+playwright.
 """
 
 from __future__ import annotations
@@ -27,13 +27,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self, cast
 
 from assistant.errors import AssistantError, ConfigError
-from eval.data import read_questions
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).parent.parent
-QUESTIONS = ROOT / "eval" / "questions" / "dev.jsonl"
+SAMPLE = ROOT / "assistant" / "data" / "sample.jsonl"
 BARS_MS = {
     "first paint": 2000,
     "question box usable": 2000,
@@ -146,9 +145,8 @@ def _open(page: Page, url: str, listens_at: float, waits: dict[str, list[float]]
     """Open the page of a server that has only just said that it listens."""
     page.goto(url, wait_until="commit")
     box = _stamp(page, "box")
-    painted = page.evaluate(
-        "performance.timeOrigin + performance.getEntriesByName('first-contentful-paint')[0].startTime"
-    )
+    entry = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+    painted = page.evaluate("performance.timeOrigin") + page.wait_for_function(entry).json_value()
     waits["first paint"].append(painted - 1000 * listens_at)
     waits["question box usable"].append(box - 1000 * listens_at)
     page.get_by_text("answers by scripted").wait_for()
@@ -156,10 +154,11 @@ def _open(page: Page, url: str, listens_at: float, waits: dict[str, list[float]]
 
 def _ask(page: Page, endpoint: Endpoint, n: int, waits: dict[str, list[float]], tell: Tell) -> None:
     """Ask questions in one conversation, which grows."""
-    asked = [each.question for each in read_questions(QUESTIONS) if each.kind == "fact"]
+    titles = [json.loads(line)["title"] for line in SAMPLE.read_text(encoding="utf-8").splitlines()]
     for number in range(1, n + 1):
         tell(f"question {number} of {n}")
-        page.get_by_placeholder("Ask a question").fill(asked[(number - 1) % len(asked)])
+        question = f"What does “{titles[number % len(titles)]}” report?"  # that stands by itself, so is not rewritten
+        page.get_by_placeholder("Ask a question").fill(question)
         page.keyboard.press("Enter")
         page.locator(f"#notes-{number}.over").wait_for()
         page.get_by_role("button", name="Send").wait_for()

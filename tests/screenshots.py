@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))  # where pytest finds them, too
 
-from browser import FLAGS, ask, finished, serving
+from browser import FLAGS, PATIENCE_MS, ask, finished, serving
 from conftest import make_records, write_jsonl
 from endpoint import Endpoint, answer, chunk, error, stream
 from faults import QUESTION
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 
 SIZES = {1366: 900, 390: 844}
 SCHEMES = ("light", "dark")
-PATIENCE_MS = 10_000
-SETTLE_MS = 300
+SETTLE_MS = 200
 """What moves has come to rest by then."""
 PAINT = (
     'scheme => { localStorage.setItem("scheme", scheme); document.body.classList.toggle("dark", scheme === "dark"); }'
@@ -40,8 +39,8 @@ PAINT = (
 SURVEY = "How can vision transformers be trained on small datasets?"
 OFF_TOPIC = "Who won the football world cup in 2014?"
 FLAGGED = (
-    "VOLO reaches **87.1%** top-1 accuracy on ImageNet-1K without extra training data [1]. After pre-training it scores "
-    "89.9% mIoU on Cityscapes [1]. Its layer is called DeltaFormer [1]. Glaciers move faster where rock is wet [2].\n\n"
+    "VOLO reaches **87.1%** top-1 accuracy on ImageNet-1K without extra training data [1]. After training it scores "
+    "89.9% mIoU on Cityscapes [1]. Its layer is called DeltaFormer [1]. Glaciers move faster on wet rock [2].\n\n"
     "| Data | Measure | VOLO |\n|---|---|---:|\n"
     "| ImageNet-1K | accuracy | 87.1% [1] |\n| Cityscapes | mIoU | 84.3% [1] |\n| ADE20K | mIoU | 54.3% [1] |\n\n"
     "In contrast to the coarse global modeling of self-attention [1], which computes\n\n"

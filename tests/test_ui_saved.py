@@ -49,7 +49,7 @@ PAPERS: list[object] = [
 ]
 SAID = {
     ZEBRA: answer("The zebra detector finds zebras in 93.1 % of images [1]. It needs two hours of training [1]."),
-    GLACIER: status(500),
+    GLACIER: status(403),
     POEM: answer("Robots read poems for 5 hours [1]."),
     SLOW: answer("They write 6 poems of their own [1]. Robots read poems for 5 hours [1].", 4, delay_s=0.15),
 }
@@ -75,11 +75,10 @@ def say(body: dict[str, Any]) -> Reply:
     return SAID[question]
 
 
-def visit(page: Page, url: str = "") -> None:
-    """Open an address, or the same again, and wait until no event of the page's beginning is under way."""
-    page.goto(url) if url else page.reload()
+def visit(page: Page, url: str) -> None:
+    """Open an address."""
+    page.goto(url)
     page.get_by_text("answers by scripted").wait_for()
-    page.wait_for_function("performance.getEntriesByType('resource').some(each => each.name.includes('/queue/data'))")
 
 
 def identity(page: Page) -> str:
@@ -95,6 +94,19 @@ def show_saved(page: Page) -> Locator:
     return page.locator(".saved-list li")
 
 
+@contextmanager
+def much_used(chromium: Browser) -> Iterator[Page]:
+    """Open a page that is left and entered many times; Gradio complains when an event of it is under way then."""
+    context = chromium.new_context(viewport={"width": 1366, "height": 900})
+    seen: list[str] = []
+    context.on("console", lambda message: message.type in {"error", "warning"} and seen.append(message.text))
+    context.on("weberror", lambda error: seen.append(str(error.error)))
+    context.set_default_timeout(PATIENCE_MS)
+    yield context.new_page()
+    context.close()
+    assert [each for each in seen if not re.search("Connection errored out|AbortError: signal is aborted", each)] == []
+
+
 @pytest.fixture(scope="module")
 def kept(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
     """A conversation of an abstention, an LLM's answer and an extractive one; then one of its papers was removed."""
@@ -102,7 +114,7 @@ def kept(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     library = folder / "library"
     with Assistant(Config(library=library)) as assistant:
         assistant.ingest([write_jsonl(folder / "papers.jsonl", PAPERS)])
-    with Endpoint(say) as endpoint, watched(chromium) as page:
+    with Endpoint(say) as endpoint, much_used(chromium) as page:
         arguments = ("--library", library, "--llm", endpoint.url, "--model", "scripted")
         with serving(folder, *arguments) as url:
             visit(page, url)
@@ -148,7 +160,7 @@ def test_every_citation_of_every_turn_opens_its_card_after_a_restart_without_its
     assert quotes[:2] == [QUOTES[0], "It needs two hours of training on one machine."]
     assert len(quotes) > 3 and QUOTES[1] in quotes
     assert page.locator("#sources-1 .card").count() > 0  # the closest papers of the abstention
-    visit(page)
+    page.reload()
     assert open_every_marker(page) == quotes
     page.locator("#src-2-1").get_by_role("link", name="In the library").click()
     page.locator("#sheet").get_by_text(re.compile("not in the library|removed", re.IGNORECASE)).first.wait_for()
@@ -168,12 +180,11 @@ def test_a_conversation_is_listed_found_by_a_word_of_its_answer_named_and_opened
     assert items.count() == 0
     search.fill("summer")
     item.get_by_role("button", name="Rename").click()
-    item.get_by_role("button", name="Rename").click()  # a second press does no harm
     item.get_by_role("button", name="Cancel").click()
     item.get_by_role("button", name="Rename").click()
     page.get_by_label("New name").fill("  ")
     page.keyboard.press("Enter")
-    items.get_by_text("give it a name of a word or more").wait_for()
+    assert not page.get_by_label("New name").evaluate("input => input.validity.valid")
     page.get_by_label("New name").fill("Zoo & <b>ice</b> $x$")
     page.keyboard.press("Enter")
     link = page.get_by_role("link", name="Zoo & <b>ice</b>")
@@ -182,7 +193,7 @@ def test_a_conversation_is_listed_found_by_a_word_of_its_answer_named_and_opened
     assert search.input_value() == "summer"
     search.fill("unicorns")
     link.wait_for(state="detached")
-    visit(page)
+    page.reload()
     show_saved(page)
     link.click()
     page.locator("#sources-3").wait_for()
@@ -206,7 +217,7 @@ def test_a_conversation_is_deleted_by_a_second_press_and_then_gone_for_its_link_
     button.click()
     button.click()
     page.wait_for_url(f"{kept.url}/")  # it was the one that the page showed
-    page.get_by_role("tab", name="Ask").wait_for()
+    page.get_by_text("answers by scripted").wait_for()
     assert page.locator("#chat .bot-row").count() == 0
     items = show_saved(page)
     items.filter(has_text=OFF_TOPIC).wait_for()
@@ -236,7 +247,7 @@ def test_what_was_asked_meanwhile_is_in_the_list_when_it_comes_into_sight_again(
 def test_its_files_hold_exactly_the_cited_papers(kept: Kept) -> None:
     page = kept.page
     visit(page, kept.link)
-    open_every_marker(page)
+    quotes = open_every_marker(page)
     cited = set(
         page.locator("#sources .card:has(mark) h4").evaluate_all("all => all.map(e => e.lastChild.data.trim())")
     )
@@ -250,7 +261,7 @@ def test_its_files_hold_exactly_the_cited_papers(kept: Kept) -> None:
         files[Path(file).suffix] = Path(download.value.path()).read_text(encoding="utf-8-sig")
     assert set(files) == {".md", ".bib", ".ris", ".csv"}
     text = files[".md"].replace("\\", "")
-    for part in (OFF_TOPIC, ZEBRA, GLACIER, "[1]", *cited, *(f"“{each}”" for each in QUOTES)):
+    for part in (OFF_TOPIC, ZEBRA, GLACIER, "[1]", *cited, *(f"“{each}”" for each in quotes)):
         assert part in text
     entries = bibtexparser.parse_string(files[".bib"]).entries
     assert {entry["title"].strip("{}") for entry in entries} == cited and len(entries) == len(cited)
@@ -258,6 +269,9 @@ def test_its_files_hold_exactly_the_cited_papers(kept: Kept) -> None:
     assert {row["title"] for row in csv.DictReader(io.StringIO(files[".csv"]))} == cited
     reply = page.request.get(f"{kept.url}/page/saved/{kept.ident}/export?form=csv&turn=2")
     assert [row["title"] for row in csv.DictReader(io.StringIO(reply.text()))] == ["Zebra detection"]
+    assert "How-often-does-the-zebra-detector-find-zebras.csv" in reply.headers["content-disposition"]
+    reply = page.request.get(f"{kept.url}/page/saved/{kept.ident}/export?turn=4")
+    assert reply.status == 422 and "this conversation has 3" in reply.text()
     reply = page.request.get(f"{kept.url}/page/saved/{kept.ident}/export?form=docx")
     assert reply.status == 422 and "the forms are bibtex, ris" in reply.text()
 
@@ -324,13 +338,13 @@ def rate(page: Page, button: str, word: str | None) -> None:
     page.locator("#voice").get_by_text("Thank you, noted.").wait_for()
 
 
-def test_what_a_reader_thinks_is_kept_taken_along_and_taken_back(kept: Kept) -> None:
+def test_what_a_reader_thinks_is_kept_taken_along_and_taken_back(kept: Kept, chromium: Browser) -> None:
     page = kept.page
     visit(page, kept.link)
     page.locator("#notes-3").wait_for()
     rate(page, "like-2", 'Right, "exactly" <so>.')
     rate(page, "dislike-3", None)
-    visit(page)
+    page.reload()
     page.locator("#like-2.on").wait_for()
     assert page.locator("#chat .act.on").evaluate_all("all => all.map(e => e.id)") == ["like-2", "dislike-3"]
     show_saved(page)
@@ -340,11 +354,15 @@ def test_what_a_reader_thinks_is_kept_taken_along_and_taken_back(kept: Kept) -> 
     lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
     told = [(each["question"], each["verdict"], each["word"]) for each in map(json.loads, lines)]
     assert told == [(ZEBRA, "like", 'Right, "exactly" <so>.'), (GLACIER, "dislike", "")]
+    other = chromium.new_context()
+    assert other.request.get(kept.url).ok and len(other.cookies()) == 1
+    assert other.request.get(f"{kept.url}/page/saved/feedback").text() == ""
+    other.close()
     assert json.loads(lines[0])["model"] == "scripted" and len(json.loads(lines[0])["cited"]) == 1
     page.get_by_role("tab", name="Ask").click()
     page.locator("#like-2").click()
     page.locator("#voice").get_by_text("Taken back.").wait_for()
-    visit(page)
+    page.reload()
     page.locator("#dislike-3.on").wait_for()
     assert page.locator("#like-2.on").count() == 0
     page.request.post(f"{kept.url}/page/feedback", form={"c": kept.ident, "turn": "3"})
@@ -373,6 +391,17 @@ def reach(url: str, page: Page, ident: str) -> dict[str, tuple[int, str]]:
     return {name: (reply.status, reply.text()) for name, reply in replies.items()}
 
 
+def send_event(url: str, page: Page, name: str, *data: str) -> None:
+    """Have an event of the page happen, as a page would that was changed to send something else."""
+    [event] = [each for each in page.request.get(f"{url}/config").json()["dependencies"] if each["api_name"] == name]
+    sent = {"data": data, "fn_index": event["id"], "session_hash": "forged"}
+    if not event["queue"]:
+        assert page.request.post(f"{url}/gradio_api/run/predict", data=sent).ok
+    else:
+        assert page.request.post(f"{url}/gradio_api/queue/join", data=sent).ok
+        assert '"success":true' in page.request.get(f"{url}/gradio_api/queue/data?session_hash=forged").text()
+
+
 def test_two_people_at_once_never_see_each_others_conversation(kept: Kept, chromium: Browser) -> None:
     with watched(chromium) as one, watched(chromium) as other:
         for page in (one, other):
@@ -380,11 +409,13 @@ def test_two_people_at_once_never_see_each_others_conversation(kept: Kept, chrom
         begun = ask(one, SLOW)
         mine = identity(one)
         during = reach(kept.url, other, mine)
+        send_event(kept.url, other, "halt", mine)
+        send_event(kept.url, other, "ask", POEM, mine, "1")
         finished(other, ask(other, POEM))
         assert POEM not in one.locator("body").inner_text() and SLOW not in other.locator("body").inner_text()
         assert "6 poems of their own" in finished(one, begun)
         assert show_saved(one).locator("a").all_inner_texts() == [SLOW]
-        assert show_saved(other).locator("a").all_inner_texts() == [POEM]
+        assert show_saved(other).locator("a").all_inner_texts() == [POEM, POEM]
         after = reach(kept.url, other, mine)
         for given in (during, after):
             open_to_all = {name for name, (code, _) in given.items() if code != 422}
@@ -395,8 +426,8 @@ def test_two_people_at_once_never_see_each_others_conversation(kept: Kept, chrom
         other.locator("#voice.alert").get_by_text("This conversation is not among yours").wait_for()
         shown = other.locator("body").inner_text()
         assert SLOW not in shown and "6 poems" not in shown
-        own = reach(kept.url, one, mine)
-        assert own["markdown"][0] == 200 and SLOW in own["markdown"][1]
+        text = one.request.get(f"{kept.url}/page/saved/{mine}/export").text()
+        assert SLOW in text and POEM not in text
 
 
 def test_no_script_can_read_the_cookie_that_a_conversation_belongs_to(kept: Kept) -> None:
@@ -406,7 +437,7 @@ def test_no_script_can_read_the_cookie_that_a_conversation_belongs_to(kept: Kept
     assert cookie["httpOnly"] and cookie["sameSite"] == "Lax" and cookie["path"] == "/"
     assert len(cookie["value"]) == 43
     assert page.evaluate("document.cookie") == ""
-    visit(page)
+    page.reload()
     assert page.context.cookies()[0]["value"] == cookie["value"]
 
 
@@ -436,10 +467,16 @@ def test_a_browser_that_keeps_nothing_gets_answers_and_is_told_that_they_are_not
 ) -> None:
     with without_storage(chromium, tmp_path) as page:
         visit(page, kept.url)
-        reply = ask(page, POEM)
-        reply.get_by_text("Robots read poems for 5 hours").wait_for()
+        assert "Robots read poems for 5 hours" in finished(page, ask(page, POEM))
         page.locator("#voice.alert").get_by_text("Not saved: this browser keeps no cookies").wait_for()
         assert "?c=" not in page.url
+        assert "did not answer" in finished(page, ask(page, GLACIER))  # the same conversation goes on
+        page.locator("#chat a.mark").first.click()
+        page.locator("#src-1-1.lit mark").first.wait_for()
+        with page.expect_download() as download:
+            page.get_by_role("link", name="Markdown").click()
+        assert download.value.suggested_filename == "How-long-do-robots-read-poems.md"
+        assert page.get_by_role("link", name="Link to this conversation").count() == 0
         show_saved(page)
         page.get_by_text("None yet").wait_for()
 
@@ -457,7 +494,10 @@ def test_the_list_can_be_used_by_everybody_on_any_screen(kept: Kept, chromium: B
     item.get_by_role("button", name="Rename").click()
     assert findings(page) == []
     page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.keyboard.press("Escape")
     item.get_by_role("button", name="Delete").click()
+    assert findings(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     box = item.get_by_role("button", name="Delete").bounding_box()
     assert box and box["x"] + box["width"] < 390
@@ -497,7 +537,6 @@ def test_the_keyboard_alone_finds_names_opens_and_deletes(kept: Kept) -> None:
     page.get_by_role("link", name="Robots", exact=True).wait_for()
     page.keyboard.press("Enter")
     page.locator("#sources-1").wait_for()
-    assert identity(page)
     visit(page, kept.url)
     tab_to(page, page.get_by_role("tab", name="Saved"))
     page.keyboard.press("Enter")

@@ -95,22 +95,30 @@ def _take_them_along(desk: Desk, router: APIRouter) -> None:
 
     @router.get("/saved/{ident}/take-along")
     def take_along(request: Request, ident: str) -> HTMLResponse:
-        """Return the links by which a conversation is taken along; none unless it is saved."""
-        return fragments.render("take_along.html", ident=ident, is_saved=desk.open(owner(request), ident) is not None)
+        """Return the links by which a conversation is taken along; none unless it is known."""
+        is_known = desk.open(owner(request), ident) is not None
+        return fragments.render("take_along.html", ident=ident, is_known=is_known)
 
     @router.get("/saved/{ident}/export")
     def export(request: Request, ident: str, form: str = "markdown", turn: int = 0) -> Response:
         """Return a conversation, or one answer of it, as a file: Markdown with all it says, or the cited papers."""
         found = _known(desk, request, ident)
         chosen = [each for each in found.exchanges if turn in {0, each.number}]
+        if not chosen:
+            raise ConfigError(f"there is no answer number {turn}; this conversation has {len(found.exchanges)}")
         if form not in bibliography.FORMATS:
             raise ConfigError(f"unknown form {form!r}; the forms are {', '.join(bibliography.FORMATS)}")
-        kind = bibliography.FORMATS[form]
+        kind, name = bibliography.FORMATS[form], chosen[0].question if turn else _name(found)
         if form == "markdown":
             said = [(each.question, each.answer, each.text) for each in chosen]
-            return _file(bibliography.conversation_markdown(found.name, said), found.name, kind.suffix, kind.media_type)
+            return _file(bibliography.conversation_markdown(_name(found), said), name, kind.suffix, kind.media_type)
         papers = bibliography.sources_of([each.answer for each in chosen if each.answer])
-        return _file("".join(kind.write(papers)), found.name, kind.suffix, kind.media_type)
+        return _file("".join(kind.write(papers)), name, kind.suffix, kind.media_type)
+
+
+def _name(conversation: Conversation) -> str:
+    """Return its name; one that could not be saved has none."""
+    return conversation.name or conversation.exchanges[0].question
 
 
 def _file(text: str, name: str, suffix: str, media_type: str) -> Response:

@@ -148,7 +148,7 @@ class _Tab:
         if values[self.k] != _sources(before):
             changes["k"] = int(values[self.k])
         if values[self.length] != _length(before):
-            changes["answer_tokens"] = LENGTHS[values[self.length]]
+            changes["answer_tokens"] = LENGTHS.get(values[self.length], before.answer_tokens)
         if key:
             changes["llm_api_key"] = key
         if url == before.endpoint:
@@ -180,4 +180,5 @@ def _key(config: Config) -> Any:
 def _told(message: str, *, kind: str = "sound") -> str:
     """Return the line that says what came of it, in the words of the page."""
     message = re.sub("|".join(_FIELDS), lambda found: _FIELDS[found[0]], message)
-    return f'<p class="{kind}">{shown.markdown(message[:1].upper() + message[1:])}</p>'
+    message = message if message.startswith("http") else message[:1].upper() + message[1:]
+    return f'<p class="{kind}">{shown.markdown(message)}</p>'

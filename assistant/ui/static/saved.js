@@ -21,9 +21,10 @@ function settle(id) {
 const acts = {
   name(item, button) {
     const link = item.querySelector(".saved-name");
-    if (!link) return item.querySelector("input").focus();
     const form = document.createElement("form");
-    form.innerHTML = '<label>New name <input name="name" maxlength="200" required></label> <button>Save</button> <button type="button">Cancel</button>';
+    form.innerHTML =
+      '<label>New name <input name="name" maxlength="200" required pattern=".*\\S.*" title="A word or more"></label> ' +
+      '<button>Save</button> <button type="button">Cancel</button>';
     const name = form.querySelector("input");
     const cancel = () => (form.replaceWith(link), button.focus());
     name.value = link.textContent;
