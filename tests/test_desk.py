@@ -139,6 +139,15 @@ def test_an_answer_that_cannot_be_kept_is_given_and_the_reason_told(tmp_path: Pa
         more = desk.ask("somebody", run.conversation, "How many parameters does it have?")
         assert ended(more).number == 2 and more.conversation == run.conversation
         assert [each.number for each in desk.open("somebody", run.conversation).exchanges] == [1, 2]  # type: ignore[union-attr]
+        edited = desk.ask("somebody", run.conversation, "And how fast is it?", number=2)
+        assert edited.conversation == run.conversation and ended(edited).number == 2
+        third = desk.ask("somebody", run.conversation, "And on ADE20K?")
+        ended(third)
+        branch = desk.ask("somebody", run.conversation, "And on Cityscapes?", number=2)
+        assert branch.conversation != run.conversation and ended(branch).number == 2
+        assert len(desk.open("somebody", run.conversation).exchanges) == 3  # type: ignore[union-attr]
+        desk.delete("somebody", run.conversation)
+        assert desk.open("somebody", run.conversation) is None
         nobody = desk.ask("", "", QUESTION)
         assert ended(nobody).answer and "cookies" in nobody.unsaved
         assert desk.open("", nobody.conversation) and not desk.open("somebody", nobody.conversation)

@@ -76,14 +76,15 @@ def routes(desk: Desk) -> APIRouter:
         if not found:
             raise ConfigError("this conversation is not among yours; it may have been deleted, or saved elsewhere")
         chosen = [each for each in found.exchanges if turn in {0, each.number}]
-        return fragments.page(sources(chosen, last=len(found.exchanges)))
+        return fragments.page(sources(chosen, last=len(found.exchanges), conversation=found.id))
 
     return router
 
 
-def sources(exchanges: Sequence[Exchange], *, last: int = 0) -> str:
-    """Return the cards of exchanges, the latest first; those of number `last` are open."""
-    return fragments.fill("sources.html", turns=[_turn(each, last) for each in reversed(exchanges)])
+def sources(exchanges: Sequence[Exchange], *, last: int = 0, conversation: str = "") -> str:
+    """Return the cards of exchanges of a conversation, the latest first; those of number `last` are open."""
+    turns = [_turn(each, last) for each in reversed(exchanges)]
+    return fragments.fill("sources.html", turns=turns, conversation=conversation)
 
 
 def _turn(each: Exchange, last: int) -> dict[str, Any]:

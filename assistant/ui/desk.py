@@ -153,7 +153,27 @@ class Desk:
         return found or (self.conversations.open(owner, conversation) if owner and conversation else None)
 
     def _branch(self, owner: str, known: Conversation, upto: int) -> str:
-        return self.conversations.copy(owner, known.id, upto) if upto else ""
+        """Return the id of a conversation that begins as a known one; empty where nothing of it is left."""
+        if not upto:
+            return ""
+        if (owner, known.id) not in self._unsaved:
+            return self.conversations.copy(owner, known.id, upto)
+        ident, (_, why) = f"unsaved-{secrets.token_urlsafe(16)}", self._unsaved[owner, known.id]
+        self._unsaved[owner, ident] = (replace(known, id=ident, exchanges=known.exchanges[:upto]), why)
+        return ident
+
+    def delete(self, owner: str, conversation: str) -> None:
+        """Forget a conversation, and erase it from the file.
+
+        Raises:
+            ConfigError: A question of it is being answered.
+            StoreError: The file cannot be written to.
+        """
+        if self.run(owner, conversation):
+            raise ConfigError("a question of this conversation is being answered; stop it first")
+        self._unsaved.pop((owner, conversation), None)
+        if owner:
+            self.conversations.delete(owner, conversation)
 
     def place(self, run: Run) -> int:
         """Return how many questions are before one in line, itself included."""

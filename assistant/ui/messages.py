@@ -152,7 +152,7 @@ def _provenance(answer: Answer) -> Iterator[str]:
     if not answer.abstained and answer.answerer == "extractive" and answer.complete:
         why = "" if answer.fallback else ": no language model was asked"
         yield f"Sentences of the abstracts, word for word{why}."
-    elif answer.answerer == "llm" and answer.model:
+    elif answer.answerer == "llm" and answer.model and not answer.abstained:
         yield f"Written by {answer.model} from the abstracts beside."
     if answer.library == "sample":
         yield "From the built-in sample library."

@@ -78,9 +78,7 @@ def _change_them(desk: Desk, router: APIRouter) -> None:
     @router.post("/saved/{ident}/delete")
     def delete(request: Request, ident: str, text: _Field = "") -> HTMLResponse:
         """Delete a conversation; return the list of those that hold every word of a text."""
-        if desk.run(owner(request), ident):
-            raise ConfigError("a question of this conversation is being answered; stop it first")
-        desk.conversations.delete(owner(request), _known(desk, request, ident).id)
+        desk.delete(owner(request), _known(desk, request, ident).id)
         return _listed(desk, request, text)
 
 

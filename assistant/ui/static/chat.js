@@ -187,25 +187,39 @@ function send() {
 
 const acts = {
   async copy(turn, button) {
-    const reply = await fetch(`/page/answer?${new URLSearchParams({ c: conversation, turn })}`);
-    await navigator.clipboard.writeText(await reply.text());
+    try {
+      await navigator.clipboard.writeText(await text("answer", turn));
+    } catch {
+      return announce("It could not be copied; the browser or the server refused.", { alert: true });
+    }
     announce("Copied, with its sources.");
     button.classList.add("done");
     setTimeout(() => button.classList.remove("done"), 1600);
   },
   async retry(turn) {
-    compose(await question(turn), turn);
-    send();
+    if (await recall(turn)) send();
   },
-  async edit(turn) {
-    compose(await question(turn), turn);
-  },
+  edit: (turn) => recall(turn),
   like: (turn, button) => rate(turn, "like", button),
   dislike: (turn, button) => rate(turn, "dislike", button),
 };
 
-async function question(turn) {
-  return (await fetch(`/page/question?${new URLSearchParams({ c: conversation, turn })}`)).text();
+/** Fetch a text of an exchange of this conversation. */
+async function text(what, turn) {
+  const reply = await fetch(`/page/${what}?${new URLSearchParams({ c: conversation, turn })}`);
+  if (!reply.ok) throw new Error(reply.statusText);
+  return reply.text();
+}
+
+/** Put the question of an exchange into the box again; tell whether it is there. */
+async function recall(turn) {
+  try {
+    compose(await text("question", turn), turn);
+    return true;
+  } catch {
+    announce("This conversation is not to be found any more; begin a new one.", { alert: true });
+    return false;
+  }
 }
 
 document.addEventListener("click", (event) => {

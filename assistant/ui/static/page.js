@@ -12,15 +12,15 @@ const seen = new IntersectionObserver((entries) => {
 export async function fragment(url, options = {}) {
   try {
     const reply = await fetch(url, { credentials: "same-origin", ...options });
-    return await reply.text();
+    if (reply.status < 500) return await reply.text();
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    const fault = document.createElement("p");
-    fault.className = "fault";
-    fault.role = "alert";
-    fault.textContent = "The server does not answer; start it again, then reload this page.";
-    return fault.outerHTML;
   }
+  const fault = document.createElement("p");
+  fault.className = "fault";
+  fault.role = "alert";
+  fault.textContent = "The server does not answer as it should; look at its terminal, then reload this page.";
+  return fault.outerHTML;
 }
 
 /** Put HTML of this server into an element, and tell whoever draws in it. */
@@ -108,13 +108,25 @@ document.body.append(sheet);
 
 // --- Light and dark: as the system has it, until somebody chooses ------------------------------------------------------
 
-const scheme = () => localStorage.getItem("scheme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+let chosen = null; // where a browser keeps nothing, the choice lasts as long as the page
+
+/** Keep which one was chosen, if it is told; return the choice. */
+function keep(choice) {
+  try {
+    if (choice) localStorage.setItem("scheme", choice);
+    return localStorage.getItem("scheme");
+  } catch {
+    return (chosen = choice ?? chosen);
+  }
+}
+
+const scheme = () => keep() ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
 function paint() {
   document.body.classList.toggle("dark", scheme() === "dark");
 }
 document.addEventListener("click", ({ target }) => {
   if (!target.closest?.("#theme")) return;
-  localStorage.setItem("scheme", scheme() === "dark" ? "light" : "dark");
+  keep(scheme() === "dark" ? "light" : "dark");
   paint();
 });
 new MutationObserver(() => document.body.classList.contains("dark") !== (scheme() === "dark") && paint()).observe(
