@@ -157,6 +157,7 @@ class Tab:
 
     def introduce(self, request: gr.Request) -> _Shown:
         """Say what answers here, and offer questions to begin with."""
+        self.desk.seen.set()
         line, questions = _describe(self.desk, owner(request))
         examples, hint = [{"text": each} for each in questions], _HINT if questions else _EMPTY
         return {self.header: _header(self.name, line), self.chat: gr.update(examples=examples, placeholder=hint)}

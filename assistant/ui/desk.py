@@ -52,6 +52,8 @@ class Desk:
     def __init__(self, assistant: Assistant, conversations: Conversations | None = None) -> None:
         self.assistant = assistant
         self.conversations = conversations or Conversations(default_file())
+        self.seen = threading.Event()
+        """Set once a page has been shown."""
         self._threads = ThreadPoolExecutor(AT_ONCE, "question")
         self._lock, self._asking, self._keeping = threading.Lock(), threading.Lock(), threading.Lock()
         self._unsaved: dict[tuple[str, str], tuple[Conversation, str]] = {}

@@ -301,6 +301,15 @@ function attend() {
     each.setAttribute("aria-label", each.dataset.testid === "user" ? "Question" : "Answer");
   }
 }
-new MutationObserver(attend).observe(document.body, { childList: true, subtree: true });
-document.addEventListener("input", () => setTimeout(attend));
+let attending = false;
+function attendSoon() {
+  if (attending) return; // once for each frame, however much is written in it
+  attending = true;
+  requestAnimationFrame(() => {
+    attending = false;
+    attend();
+  });
+}
+new MutationObserver(attendSoon).observe(document.body, { childList: true, subtree: true });
+document.addEventListener("input", attendSoon);
 attend();
