@@ -474,7 +474,7 @@ def test_a_browser_that_keeps_nothing_gets_answers_and_is_told_that_they_are_not
         page.locator("#chat a.mark").first.click()
         page.locator("#src-1-1.lit mark").first.wait_for()
         with page.expect_download() as download:
-            page.get_by_role("link", name="Markdown").click()
+            page.locator("#take-along").get_by_role("link", name="Markdown").click()
         assert download.value.suggested_filename == "How-long-do-robots-read-poems.md"
         assert page.get_by_role("link", name="Link to this conversation").count() == 0
         show_saved(page)

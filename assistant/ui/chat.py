@@ -80,6 +80,7 @@ class Tab:
         self.replaces = gr.Textbox("", visible="hidden", elem_id="replaces")
         self.pulse = gr.Markdown("", elem_id="pulse")
         self.again = gr.Button("", visible="hidden", elem_id="introduce")
+        self.new = gr.Button("", visible="hidden", elem_id="begin")
 
     def listen(self, page: gr.Blocks, changes: Sequence[Dependency]) -> None:
         """Connect the components with what they do; none of it is an API.
@@ -92,11 +93,14 @@ class Tab:
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         many = {**private, "concurrency_limit": None}  # each waits at the desk
         inputs = [self.box, self.conversation, self.replaces]
-        gr.on([self.box.submit, self.send.click], self.ask, inputs, outputs, **many)
-        self.chat.example_select(self.choose_example, [self.conversation], outputs, **many)
-        self.chat.option_select(self.choose_option, [self.conversation], outputs, **many)
+        following = [
+            gr.on([self.box.submit, self.send.click], self.ask, inputs, outputs, **many),
+            self.chat.example_select(self.choose_example, [self.conversation], outputs, **many),
+            self.chat.option_select(self.choose_option, [self.conversation], outputs, **many),
+            page.load(self.welcome, None, outputs, **many),
+        ]
+        self.new.click(self.begin, None, outputs, cancels=following, queue=False, **private)
         self.stop.click(self.halt, [self.conversation], None, queue=False, **private)
-        page.load(self.welcome, None, outputs, **many)
         introduced = [self.header, self.chat]
         page.load(self.introduce, None, introduced, **private)
         self.again.click(self.introduce, None, introduced, **private)
@@ -128,6 +132,11 @@ class Tab:
         """Ask one of the questions that go on from an answer."""
         async for now in self.ask(str(chosen.value), ident, "", request):
             yield now
+
+    def begin(self) -> _Shown:
+        """Begin a new conversation; what is being answered in the one before goes on, and is found under Saved."""
+        emptied: _Shown = {self.conversation: "", self.chat: [], self.pulse: "`new`", self.box: "", self.replaces: ""}
+        return emptied | {self.send: gr.update(visible=True), self.stop: gr.update(visible=False)}
 
     def halt(self, ident: str, request: gr.Request) -> None:
         """Stop what is being answered; whoever follows it sees that."""

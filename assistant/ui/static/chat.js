@@ -17,6 +17,7 @@ function listen(element) {
     if (line === told) return;
     told = line;
     if (text === "told") return announce(line.slice(text.length).trim(), { alert: true });
+    if (text === "new") return clear();
     const [id, turn, version, saved] = text.split(" ");
     if (!turn) return;
     const state = version.split("-")[0];
@@ -38,6 +39,17 @@ function listen(element) {
 }
 
 let asked = 0;
+const HINT = '<p class="quiet">The papers behind an answer appear here, the quoted sentences marked.</p>';
+
+/** Show no conversation, and have none in the address. */
+function clear() {
+  asked += 1;
+  conversation = "";
+  place(sources(), HINT);
+  document.getElementById("take-along").hidden = true;
+  history.replaceState(null, "", "/");
+  document.querySelector("#question textarea")?.focus();
+}
 
 /** Fetch the cards of an exchange that changed, or of all when the conversation is another one. */
 async function show(id, turn) {
@@ -264,7 +276,10 @@ rating.addEventListener("click", ({ target }) => target.matches("[data-skip]") &
 // --- Beginning anew, editing, and what other tabs send ----------------------------------------------------------------
 
 document.addEventListener("click", ({ target }) => {
-  if (target.closest?.("#new")) location.assign("/");
+  if (target.closest?.("#new")) {
+    [...document.querySelectorAll('[role="tab"]')].find((each) => each.textContent.trim() === "Ask")?.click();
+    document.getElementById("begin").click();
+  }
   if (target.closest?.("#cancel-edit")) compose("");
 });
 document.addEventListener("library", () => document.getElementById("introduce")?.click());
