@@ -344,6 +344,7 @@ def test_a_model_that_obeys_its_abstracts_makes_the_page_load_send_cover_and_hid
     links = set(tab.locator("#chat a, #sources a").evaluate_all("all => all.map(each => each.getAttribute('href'))"))
     ours = (
         r"#(?:src|sources|at)-\d+(?:-\d+)?|#question|/page/paper\?id=[\w.%+-]+"
+        r"|/page/saved/[\w-]+/export\?turn=\d+&form=\w+"
         r"|https://(?:papers\.invalid/palyno/|doi\.org/10\.1000/palyno\.)\d+"
     )
     assert [link for link in links if not re.fullmatch(ours, link)] == []

@@ -135,7 +135,7 @@ class Tab:
 
     def begin(self) -> _Shown:
         """Begin a new conversation; what is being answered in the one before goes on, and is found under Saved."""
-        emptied: _Shown = {self.conversation: "", self.chat: [], self.pulse: "`new`", self.box: "", self.replaces: ""}
+        emptied: _Shown = {self.conversation: "", self.chat: [], self.pulse: "`new`"}  # not what is being typed
         return emptied | {self.send: gr.update(visible=True), self.stop: gr.update(visible=False)}
 
     def halt(self, ident: str, request: gr.Request) -> None:

@@ -48,7 +48,6 @@ function clear() {
   place(sources(), HINT);
   document.getElementById("take-along").hidden = true;
   history.replaceState(null, "", "/");
-  document.querySelector("#question textarea")?.focus();
 }
 
 /** Fetch the cards of an exchange that changed, or of all when the conversation is another one. */
@@ -278,6 +277,7 @@ rating.addEventListener("click", ({ target }) => target.matches("[data-skip]") &
 document.addEventListener("click", ({ target }) => {
   if (target.closest?.("#new")) {
     [...document.querySelectorAll('[role="tab"]')].find((each) => each.textContent.trim() === "Ask")?.click();
+    compose("");
     document.getElementById("begin").click();
   }
   if (target.closest?.("#cancel-edit")) compose("");
