@@ -35,7 +35,8 @@ async function search({ n = "", focus = "" } = {}) {
   control?.abort();
   const own = (control = new AbortController());
   try {
-    const html = await fragment(resultsOf(by("text").value, n), { signal: own.signal });
+    const url = (by("results").dataset.load = resultsOf(by("text").value, n)); // what is still loaded comes too late
+    const html = await fragment(url, { signal: own.signal });
     if (control !== own) return;
     place(by("results"), html);
   } catch (error) {

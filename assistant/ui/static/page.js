@@ -33,7 +33,9 @@ export function place(element, html) {
 /** Fill an element with data-load anew. */
 export async function refresh(element) {
   element.setAttribute("aria-busy", "true");
-  place(element, await fragment(element.dataset.load));
+  const url = element.dataset.load;
+  const html = await fragment(url);
+  if (element.dataset.load === url) place(element, html); // else something else was asked for meanwhile
 }
 
 const voice = document.createElement("p");
