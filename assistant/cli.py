@@ -10,11 +10,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-import secrets
-import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -225,7 +223,7 @@ def export(
             sys.stdout.writelines(pieces)
             sys.stdout.flush()
         else:
-            _write_whole(target, pieces)
+            _write_pieces(target, pieces)
         if as_json:
             _print_json({"file": file, "format": form, "papers": n})
         print(_plain(f"{n} papers of {_name(assistant)} written{f' to {file}' if file else ''}"), file=sys.stderr)
@@ -515,24 +513,15 @@ def _check_output(file: str, *, force: bool) -> Path:
     return target
 
 
-def _write_whole(target: Path, pieces: Iterable[str]) -> None:
-    """Write a file beside its place and put it there when it is whole."""
-    draft = target.parent / f".{secrets.token_hex(8)}.part"
+def _write_pieces(target: Path, pieces: Iterable[str]) -> None:
+    from assistant.whole import write_whole
+
     try:
-        with draft.open("xb") as out:
-            out.writelines(piece.encode("utf-8", "replace") for piece in pieces)
-            out.flush()
-            os.fsync(out.fileno())
-        if target.exists():
-            draft.chmod(stat.S_IMODE(target.stat().st_mode))
-        draft.replace(target)
+        write_whole(target, (piece.encode("utf-8", "replace") for piece in pieces))
     except OSError as error:
         raise AssistantError(
             f"cannot write {target}: {error.strerror or error}; free some space, or name another file"
         ) from error
-    finally:
-        with suppress(OSError):
-            draft.unlink()
 
 
 def _print_ledger(ledger: Ledger, folder: Path) -> None:

@@ -12,8 +12,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import secrets
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib import metadata
@@ -24,6 +22,7 @@ from assistant.draft import Record, answer_again
 from assistant.errors import AssistantError, ConfigError, CorpusError
 from assistant.rebuild import SHOWN_CHARS, UnfitError, rebuild, shorten
 from assistant.types import Answer
+from assistant.whole import write_whole
 
 FORMAT = 1
 PROGRAM = "paper-assistant"
@@ -51,22 +50,12 @@ def save(file: str | Path, answer: Answer, record: Record) -> None:
     document = {"program": PROGRAM, "format": FORMAT, "version": _version(), **parts, "digests": digests}
     # What no encoder takes (half a surrogate pair in the name of a folder) becomes the escape that JSON has for it.
     data = (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "backslashreplace")
-    draft = target.parent / f".{secrets.token_hex(8)}.part"
     try:
-        with draft.open("xb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        if target.exists():
-            draft.chmod(stat.S_IMODE(target.stat().st_mode))
-        draft.replace(target)
+        write_whole(target, [data])
     except OSError as error:
         raise AssistantError(
             f"cannot save the answer to {file}: {error.strerror or error}; free some space, or name another file"
         ) from error
-    finally:
-        with suppress(OSError):
-            draft.unlink()
 
 
 def check_place(file: str | Path) -> Path:

@@ -110,6 +110,13 @@ def tab(chromium: Browser) -> Iterator[Page]:
         yield page
 
 
+@pytest.fixture(scope="module")
+def sample_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The page over the sample library, without an LLM."""
+    with serving(tmp_path_factory.mktemp("sample")) as url:
+        yield url
+
+
 def ask(page: Page, question: str) -> Locator:
     """Send a question and return the notes on its answer, not waiting for the end."""
     number = page.locator("#chat .notes").count() + 1

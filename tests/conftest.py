@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import chromium, tab  # noqa: F401 - fixtures for every module
+from browser import chromium, sample_page, tab  # noqa: F401 - fixtures for every module
 
 from assistant.config import Config
 from assistant.embed import Encoder, open_encoder

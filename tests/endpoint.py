@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import ssl
 import struct
@@ -20,6 +21,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Literal, Self
+
+import pytest
 
 LONGEST_S = 60.0
 """No loop of a reply runs longer."""
@@ -254,3 +257,25 @@ def _read_request(connection: socket.socket) -> dict[str, Any] | None:
     while len(body) < int(fields.get("content-length", 0)):
         body += connection.recv(65_536)
     return {"path": first.split()[1], "headers": fields, "body": json.loads(body or b"{}")}
+
+
+# --- Fixtures of those who ask it -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imported_client() -> None:
+    """The client takes most of a second to import, once; that is no matter of the deadlines below."""
+    import openai  # noqa: F401
+
+
+@pytest.fixture(autouse=True)
+def clean_surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No proxy stands in between, and no thread outlives a test."""
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    before = set(threading.enumerate())
+    yield
+    end = time.monotonic() + 3
+    while (left := set(threading.enumerate()) - before) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not left

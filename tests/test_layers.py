@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "assistant"
 
 LAYERS = {
-    "types": 0, "errors": 0, "text": 0, "rebuild": 0,
+    "types": 0, "errors": 0, "text": 0, "rebuild": 0, "whole": 0,
     "clean": 1, "config": 1, "tokens": 1, "chunk": 1, "completion": 1, "figures": 1,
     "cues": 1, "layout": 1,
     "names": 2, "papers": 2, "export": 2, "store": 2, "prompt": 2, "llm": 2, "abstain": 2, "table": 2, "topics": 2,
@@ -21,7 +21,7 @@ LAYERS = {
     "bibliography": 6, "sample": 6, "draft": 6, "explore": 6, "suggest": 6,
     "replay": 7,
     "answer": 8,
-    "ui.guard": 9, "ui.shown": 9,
+    "ui.guard": 9, "ui.shown": 9, "ui.plot": 9,
     "ui.desk": 10, "ui.fragments": 10,
     "ui.messages": 11, "ui.cards": 11, "ui.saved": 11, "ui.settings": 11, "ui.adding": 11,
     "ui.chat": 12, "ui.library": 12, "ui.explore": 12,

@@ -9,21 +9,32 @@ import contextlib
 import gzip
 import json
 import logging
-import os
 import socket
 import subprocess
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
 import endpoint as server
 import pytest
-from endpoint import Endpoint, Reply, answer, chunk, error, event, raw, status, stream, wire
+from endpoint import (  # noqa: F401 - fixtures
+    Endpoint,
+    Reply,
+    answer,
+    chunk,
+    clean_surroundings,
+    error,
+    event,
+    imported_client,
+    raw,
+    status,
+    stream,
+    wire,
+)
 from faults import HALF, KEY, cut_after, sse
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,25 +51,6 @@ MESSAGES = [{"role": "system", "content": "Answer."}, {"role": "user", "content"
 DEADLINE_S = 1.6
 SLACK_S = 2.0
 """A busy machine may be that late; the code itself allows itself a fifth of a second."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _imported() -> None:
-    """The client takes most of a second to import, once; that is no matter of the deadlines below."""
-    import openai  # noqa: F401
-
-
-@pytest.fixture(autouse=True)
-def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No proxy stands in between, and no thread outlives a test."""
-    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
-        monkeypatch.delenv(name)
-    before = set(threading.enumerate())
-    yield
-    end = time.monotonic() + 3
-    while (left := set(threading.enumerate()) - before) and time.monotonic() < end:
-        time.sleep(0.01)
-    assert not left
 
 
 def make(url: str, **settings: Any) -> LLM:

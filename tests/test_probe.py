@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import endpoint as server
 import pytest
-from endpoint import Endpoint, Reply, Script, answer, chunk, completion, error, event, raw, status, stream, wire
+from endpoint import (  # noqa: F401 - fixtures
+    Endpoint,
+    Reply,
+    Script,
+    answer,
+    chunk,
+    clean_surroundings,
+    completion,
+    error,
+    event,
+    imported_client,
+    raw,
+    status,
+    stream,
+    wire,
+)
 from faults import DEEP, GROWTH_MB, HALF, KEY, Memory, cut_after, sse
 
 from assistant.config import Config
@@ -26,25 +39,6 @@ NO_LIST = status(404, {"detail": "Not Found"})
 READY = answer("Ready.")
 SLACK_S = 2.0
 """A busy machine may be that late; the code itself allows itself two fifths of a second."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _imported() -> None:
-    """The client takes most of a second to import, once; that is no matter of the deadlines below."""
-    import openai  # noqa: F401
-
-
-@pytest.fixture(autouse=True)
-def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No proxy stands in between, and no thread outlives a test."""
-    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
-        monkeypatch.delenv(name)
-    before = set(threading.enumerate())
-    yield
-    end = time.monotonic() + 3
-    while (left := set(threading.enumerate()) - before) and time.monotonic() < end:
-        time.sleep(0.01)
-    assert not left
 
 
 def serve(chat: Script, models: Reply = LIST) -> Callable[[dict[str, Any]], Reply]:

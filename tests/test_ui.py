@@ -68,13 +68,6 @@ SHOWN = ["![x](http://evil.invalid/i.png)", "[a]: http://evil.invalid/ref", "*no
 
 
 @pytest.fixture(scope="module")
-def sample_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The page over the sample library, without an LLM."""
-    with serving(tmp_path_factory.mktemp("sample")) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
 def scripted_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripted]:
     """The page over papers of hostile text, with an LLM that does what the list's first item says."""
     folder = tmp_path_factory.mktemp("hostile")

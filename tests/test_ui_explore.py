@@ -53,13 +53,6 @@ def make_shelf(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def sample_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The page over the sample library."""
-    with serving(tmp_path_factory.mktemp("sample")) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
 def shelf_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("shelf")
     with serving(folder, "--library", make_shelf(folder)) as url:

@@ -20,6 +20,7 @@ from assistant import Assistant, Config
 from assistant.store import Store
 from assistant.ui import library
 from assistant.ui.library import Wanted
+from assistant.ui.plot import bars
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -49,13 +50,6 @@ def make_shelf(folder: Path) -> Path:
     with Assistant(Config(library=folder / "library")) as assistant:
         assistant.ingest([write_jsonl(folder / "shelf.jsonl", [*records, *SPECIAL])])
     return folder / "library"
-
-
-@pytest.fixture(scope="module")
-def sample_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The page over the sample library."""
-    with serving(tmp_path_factory.mktemp("sample")) as url:
-        yield url
 
 
 @pytest.fixture(scope="module")
@@ -150,12 +144,12 @@ def test_counts_years_and_what_is_frequent_are_shown_and_filter(shelf_page: str,
 
 
 def test_many_years_share_the_bars_of_the_plot_and_none_is_lost() -> None:
-    assert library.bars([]) == []
-    few = library.bars([(2001, 2), (2004, 4)])
+    assert bars([], library.BARS) == []
+    few = bars([(2001, 2), (2004, 4)], library.BARS)
     assert [(bar.years, bar.papers, bar.height) for bar in few] == [
         ("2001", 2, 50), ("2002", 0, 0), ("2003", 0, 0), ("2004", 4, 100),
     ]  # fmt: skip
-    many = library.bars([(1600, 1), (1999, 2), (2024, 3)])
+    many = bars([(1600, 1), (1999, 2), (2024, 3)], library.BARS)
     assert len(many) <= library.BARS and sum(bar.papers for bar in many) == 6
     assert many[0].first <= 1600 and many[-1].years == "2020 to 2029"
 

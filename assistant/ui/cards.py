@@ -22,7 +22,8 @@ SCORES = ((0.9, "Very close to the question"), (0.7, "Close to the question"), (
 """From which score on it is called so; see `Hit.score`. Of the best eight papers for each question of
 `eval/questions/dev.jsonl`, 99, 81 and 39 % of those from these scores on are judged relevant."""
 FAR = "Only loosely related to the question"
-_RETRIEVERS = {"dense": "by meaning", "bm25": "by its words"}
+RETRIEVERS = {"dense": "by meaning", "bm25": "by words", "reranker": "by the reranker"}
+"""How each retriever finds, in words."""
 CLAIM_CHARS = 90
 """Of a sentence that cites, what its link shows."""
 _MARKS = re.compile(r"(?<!\$)[*`#]+|^[\s>|-]+|^\d+[.)] |[\s|]+$")
@@ -142,5 +143,5 @@ def closeness(score: float) -> str:
 
 def found(retrievers: Mapping[str, int]) -> str:
     """Return which retrievers found a paper, and at which place."""
-    known = [f"{_RETRIEVERS[name]} (place {rank})" for name, rank in retrievers.items() if name in _RETRIEVERS]
+    known = [f"{RETRIEVERS[name]} (place {rank})" for name, rank in retrievers.items() if name in RETRIEVERS]
     return f"found {' and '.join(known)}" if known else ""

@@ -29,8 +29,9 @@ from assistant.table import COLUMNS, Row
 from assistant.text import terms
 from assistant.types import Hit
 from assistant.ui import fragments, shown
-from assistant.ui.cards import closeness
+from assistant.ui.cards import RETRIEVERS, closeness
 from assistant.ui.desk import Desk
+from assistant.ui.plot import bars
 
 PAGE, POOL = 20, 100
 """Papers shown at first and with each "more"; the best so many are ranked and counted, whatever is shown of them."""
@@ -44,8 +45,6 @@ LISTED = 200
 """Papers of a topic listed at once; the next come as they are scrolled to."""
 BARS = 14
 """Most bars of the plot of years."""
-STEPS = (1, 2, 5, 10, 20, 50, 100, 1_000)
-"""Years in one bar."""
 PATIENCE_S = 1.0
 """How long a request waits for the map before it is told to ask again."""
 COLOURS = 7
@@ -53,7 +52,6 @@ COLOURS = 7
 Words = Annotated[list[str], Query(default_factory=list)]
 
 _FRESH = {"cache-control": "no-store"}
-_RETRIEVERS = {"dense": "by meaning", "bm25": "by words", "reranker": "by the reranker"}
 _BAR = re.compile(r"(\\.)|\|")
 """A bar, or a pair of which the second is escaped already."""
 _MARKABLE = re.compile(r"<math\b.*?</math>|<[^>]*>|&#?\w+;|\w+", re.DOTALL)
@@ -116,7 +114,7 @@ def _add_search(router: APIRouter, desk: Desk) -> None:
 
 def _item(hit: Hit, wanted: set[str]) -> dict[str, Any]:
     """Return what the template shows of a hit."""
-    found = [f"{_RETRIEVERS[name]} {_ordinal(rank)}" for name, rank in hit.retrievers.items() if name in _RETRIEVERS]
+    found = [f"{RETRIEVERS[name]} {_ordinal(rank)}" for name, rank in hit.retrievers.items() if name in RETRIEVERS]
     return {
         "hit": hit, "title": _marked(fragments.title(hit.paper), wanted), "passage": _marked(hit.passage, wanted),
         "closeness": closeness(hit.score).removesuffix(" to the question"), "found": ", ".join(found),
@@ -151,26 +149,7 @@ def _counts(facets: Facets) -> dict[str, Any]:
         ("Authors", [(name, f"author={name}", n, name) for name, n in facets.authors]),
         ("Sources", [(PurePath(name).name or name, "", n, name) for name, n in facets.sources]),
     )
-    return {"papers": facets.papers, "years": _bars(facets.years), "lists": [each for each in lists if each[1]]}
-
-
-def _bars(years: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
-    """Return the bars of a plot of years: spans without a gap, each with its count and its share of the highest."""
-    if not years:
-        return []
-    first, last = years[0][0], years[-1][0]
-    step = next(each for each in STEPS if last // each - first // each < BARS)
-    counts = Counter[int]()
-    for year, n in years:
-        counts[year // step] += n
-    spans = [(each * step, each * step + step - 1, counts[each]) for each in range(first // step, last // step + 1)]
-    return [
-        {
-            "label": f"{low}" if step == 1 else f"{low}–{high}", "n": n, "share": n / max(counts.values()),
-            "where": f"year={low}" if step == 1 else f"year={low}..{high}",
-        }
-        for low, high, n in spans
-    ]  # fmt: skip
+    return {"papers": facets.papers, "years": bars(facets.years, BARS), "lists": [each for each in lists if each[1]]}
 
 
 # --- Comparison -------------------------------------------------------------------------------------------------------

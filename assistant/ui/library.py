@@ -24,6 +24,7 @@ from assistant.errors import AssistantError, ConfigError, StoreError
 from assistant.explore import TOP
 from assistant.ui import adding, fragments, shown
 from assistant.ui.desk import Desk, owner
+from assistant.ui.plot import bars
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -53,7 +54,8 @@ def routes(desk: Desk) -> APIRouter:  # noqa: C901 - a table of small ones
         state, facets = assistant.status(), assistant.overview()
         sources = [(PurePath(source).name, _described(source), n) for source, n in facets.sources]
         return fragments.render(
-            "library.html", state=state, facets=facets, bars=bars(facets.years), own=str(assistant.folder), most=TOP,
+            "library.html", state=state, facets=facets, bars=bars(facets.years, BARS), own=str(assistant.folder),
+            most=TOP,
             sources=sources, health=_health(state["index"]), **find(assistant, Wanted()),
         )  # fmt: skip
 
@@ -140,35 +142,6 @@ def _ledger(addition: adding.Addition | None) -> HTMLResponse:
 
 
 # --- What is in it ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """A bar of the plot of papers per year."""
-
-    first: int
-    last: int
-    papers: int
-    height: float
-    """In percent of the tallest."""
-
-    @property
-    def years(self) -> str:
-        """Return the years it stands for."""
-        return str(self.first) if self.first == self.last else f"{self.first} to {self.last}"
-
-
-def bars(years: Sequence[tuple[int, int]]) -> list[Bar]:
-    """Return the plot of papers per year, years without papers included; each bar as many years wide as needed."""
-    if not years:
-        return []
-    low, high = years[0][0], years[-1][0]
-    width = next(each for each in (1, 2, 5, 10, 20, 50, 100, 10_000) if high // each - low // each < BARS)
-    counts = dict.fromkeys(range(low // width, high // width + 1), 0)
-    for year, n in years:
-        counts[year // width] += n
-    tallest = max(counts.values())
-    return [Bar(each * width, each * width + width - 1, n, round(100 * n / tallest, 2)) for each, n in counts.items()]
 
 
 def _health(index: str) -> str:

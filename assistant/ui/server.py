@@ -28,9 +28,6 @@ from assistant.ui.guard import Guard
 
 NAME = "Paper Assistant"
 STATIC = Path(__file__).with_name("static")
-UPLOAD = "2gb"
-"""Largest file that can be dropped on the page."""
-UPLOAD_KEPT_S = 3600
 PAINT_S = 3.0
 """So long a page that is opened at once may take to be shown before the library is warmed up: both want the processor
 (first paint 0.5 s instead of 1.3)."""
@@ -120,13 +117,12 @@ def build_app(desk: Desk) -> FastAPI:
         f'<script type="module" src="/page/static/{each.name}"></script>' for each in sorted(STATIC.glob("*.js"))
     )
     look = {"theme": theme, "css_paths": sorted(STATIC.glob("*.css")), "head": scripts, "footer_links": []}
-    limits = {"run_history": False, "show_error": False, "max_file_size": UPLOAD}
+    limits = {"run_history": False, "show_error": False, "max_file_size": "1kb"}
     return gr.mount_gradio_app(app, _build_page(desk), path="/", **look, **limits)  # type: ignore[no-any-return]
 
 
 def _build_page(desk: Desk) -> Any:
-    keep: Any = (UPLOAD_KEPT_S, UPLOAD_KEPT_S)
-    with gr.Blocks(title=NAME, analytics_enabled=False, fill_width=True, delete_cache=keep) as page:
+    with gr.Blocks(title=NAME, analytics_enabled=False, fill_width=True) as page:
         header = chat.build_header(NAME)
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Ask", id="ask", elem_id="ask-tab"):
