@@ -11,28 +11,32 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import json
 import logging
 import math
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from assistant import abstain, atlas, bibliography, explore, replay, retrieve, suggest, table
 from assistant import ingest as _ingest
 from assistant.clean import clean
-from assistant.config import Config, default_library
+from assistant.config import Config, cache_folder, nearest
 from assistant.draft import Asked, Draft, Made, Record, Rewriting
-from assistant.embed import Encoder, open_encoder
-from assistant.errors import AssistantError, ConfigError, LLMError
+from assistant.errors import AssistantError, ConfigError, LibraryDamaged, LLMError
 from assistant.extract import Extractive
 from assistant.followup import leans, rewrite_messages, searched_text
-from assistant.index import Index
+from assistant.identity import keys_of
+from assistant.library import Library
 from assistant.llm import LLM, LLMStream
-from assistant.papers import FORMATS
+from assistant.papers import FIELDS
 from assistant.prompt import Templates, build_prompt, load_templates
 from assistant.rerank import Reranker
+from assistant.sources import FORMATS
+from assistant.sources import find as find_sources
+from assistant.sources.live import Fetcher
 from assistant.store import Store
 from assistant.types import (
     Answer,
@@ -60,10 +64,9 @@ QUESTION_CHARS, TURN_CHARS, TURNS = 8_000, 20_000, 200
 """Longest question, longest turn of a history (cut), most turns read (the last ones)."""
 CLOSEST = 3
 """Papers offered with an abstention."""
-LEAVE_S = 60.0
-"""How long a library that has changed stays open as it was, for those who are reading it."""
-RELOAD_S = 1.0
-"""Least time between two openings of the index, while another process keeps adding papers."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -195,6 +198,20 @@ class AsyncAnswerStream(AsyncIterator[str]):
         self._stream.save(file)
 
 
+def _restoring(method: Callable[Concatenate[Assistant, P], T]) -> Callable[Concatenate[Assistant, P], T]:
+    """Let a method restore a library that turns out to be damaged, and begin once more."""
+
+    @functools.wraps(method)
+    def run(self: Assistant, *arguments: P.args, **named: P.kwargs) -> T:
+        try:
+            return method(self, *arguments, **named)
+        except LibraryDamaged as error:
+            self._library.restore(error)
+            return method(self, *arguments, **named)
+
+    return cast("Callable[Concatenate[Assistant, P], T]", run)
+
+
 class Assistant:
     """A library with all that answers from it; a context manager, safe to share between threads.
 
@@ -205,15 +222,10 @@ class Assistant:
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
         self._lock = threading.RLock()
-        self._encoder: Encoder | None = None
+        self._library = Library(self.config)
         self._reranker: Reranker | None = None
-        self._store: Store | None = None
-        self._left: list[tuple[float, Store]] = []
-        self._index: Index | None = None
         self._llms: dict[tuple[Config, str | None], LLM] = {}
-        self._opened = 0.0
         self._digest: tuple[int, str] = (-1, "")
-        self._is_sample = False
 
     def __enter__(self) -> Self:
         return self
@@ -226,95 +238,166 @@ class Assistant:
         with self._lock:
             for llm in self._llms.values():
                 llm.close()
-            for store in (self._store, *(store for _, store in self._left)):
-                if store:
-                    store.close()
-            self._store = self._index = None
-            self._llms, self._left = {}, []
+            self._llms = {}
+        self._library.close()
 
     # --- The library --------------------------------------------------------------------------------------------------
 
     @property
     def folder(self) -> Path:
         """Where papers are ingested to."""
-        return self.config.library or default_library()
+        return self._library.folder
 
     @property
     def library(self) -> str:
         """What answers: the folder of the library, or "sample" while the default library is empty."""
-        self._open_store()
-        return "sample" if self._is_sample else str(self.folder)
+        return self._library.name
 
     @property
     def epoch(self) -> tuple[str, int]:
         """Which state of which library answers: it changes with each change of the library."""
-        store = self._open_store()
-        return self.library, store.epoch
+        return self.library, self._library.store().epoch
 
-    def ingest(
-        self, sources: Sequence[str | Path], *, form: str | None = None, progress: Callable[[int], None] | None = None
+    @_restoring
+    def ingest(  # noqa: PLR0913 - settings by name
+        self,
+        sources: Sequence[str | Path],
+        *,
+        form: str | None = None,
+        mapping: Mapping[str, str] | None = None,
+        sync: bool = False,
+        dry_run: bool = False,
+        progress: Callable[[int], None] | None = None,
     ) -> _ingest.Ledger:
-        """Read files, folders and globs into the library; see `assistant.ingest.ingest`.
+        """Read files, folders, globs and live sources into the library; see `assistant.ingest.ingest`.
+
+        Args:
+            sources: What is read.
+            form: Format of all of them; None: told by their content.
+            mapping: For fields of a paper the column or name under which the sources keep them.
+            sync: What left a source leaves the library.
+            dry_run: Tell what would become of the records, and keep nothing.
+            progress: Called with the number of papers just encoded.
 
         Raises:
-            ConfigError: No source, or an unknown format.
+            ConfigError: No source, an unknown format, or an unknown field.
+            CorpusError: A folder or a glob without any file.
             StoreError: The library cannot be written, or another process is writing to it.
         """
         if isinstance(sources, (str, Path)) or not sources:
             raise ConfigError(f"sources is {sources!r}; give a list with at least one file, folder or glob")
         if form is not None and form not in FORMATS:
-            raise ConfigError(f"unknown format {form!r}; the formats are {', '.join(FORMATS)}")
-        files = _ingest.find_sources([str(source) for source in sources])
-        with Store(self.folder, create=True) as store:
-            ledger = _ingest.ingest(store, self._open_encoder(), files, form=form, progress=progress)
-        self._forget()
-        return ledger
+            hint = nearest(form, FORMATS) or f"; the formats are {', '.join(FORMATS)}"
+            raise ConfigError(f"unknown format {form!r}{hint}")
+        for name in mapping or {}:
+            if name not in FIELDS:
+                hint = nearest(name, FIELDS) or f"; the fields are {', '.join(FIELDS)}"
+                raise ConfigError(f"unknown field {name!r}{hint}")
+        found = find_sources([str(source) for source in sources])
+        reading = _ingest.Reading(form, mapping or {}, sync=sync, dry=dry_run, fetcher=self._open_fetcher)
+        return self._library.ingest(found, reading, progress)
 
+    def _open_fetcher(self) -> Fetcher:
+        """Return what asks live sources, as the settings say."""
+        config = self.config
+        hosts, keys = config.source_addresses, config.source_keys
+        return Fetcher(hosts=hosts, contact=config.contact or "", keys=keys, cache=cache_folder() / "replies")
+
+    @_restoring
     def remove(self, ids: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Delete papers by id or alias; return those removed and those not found."""
-        with Store(self.folder) as store:
-            result = _ingest.remove(store, ids)
-        self._forget()
-        return result
+        """Delete papers by id, DOI, arXiv id, PMID or link; return the names that were found and those not."""
+        return self._library.remove(ids)
 
+    @_restoring
+    def records(self, paper_id: str) -> list[tuple[str, str, dict[str, Any]]]:
+        """Return (source, digest, what it says) of all records of a paper."""
+        paper = self.paper(paper_id)
+        return [
+            (source, digest, json.loads(payload))
+            for source, digest, payload in (self._library.store().records(paper.id) if paper else ())
+        ]
+
+    @_restoring
+    def split(self, paper_id: str, digests: Sequence[str]) -> list[str]:
+        """Undo merges: make papers of their own of some records of a paper, for good; return the papers' ids.
+
+        Args:
+            paper_id: The paper, by any of its names.
+            digests: Of the records, as `records` gives them.
+
+        Raises:
+            ConfigError: No such paper or record, or no record would stay.
+        """
+        paper, known = self.paper(paper_id), [digest for _, digest, _ in self.records(paper_id)]
+        if paper is None:
+            raise ConfigError(f"no paper {paper_id!r} to split; see `assistant papers` for the ids")
+        for digest in digests:
+            if digest not in known:
+                raise ConfigError(f"paper {paper.id!r} has no record {digest!r}; see `assistant split {paper.id}`")
+        if not digests or not set(known) - set(digests):
+            raise ConfigError(f"{len(set(digests))} of {len(known)} records to take out; take out some and leave some")
+        return self._library.split(paper.id, digests)
+
+    def ledger(self, *, kinds: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+        """Yield what became of each record when its source was last ingested; of some kinds alone, if any are given."""
+        store = self._library.store()
+        for row in store.events(kinds):
+            yield dict(zip(("source", "where", "kind", "paper", "reason"), row, strict=True))
+
+    def reencode(self, progress: Callable[[int], None] | None = None) -> int:
+        """Encode the library anew if its vectors are not of the encoder that the settings name; return how many papers.
+
+        It can be searched meanwhile, with its own encoder; the switch comes at the end.
+        """
+        return self._library.reencode(progress)
+
+    @_restoring
     def paper(self, paper_id: str) -> Paper | None:
-        """Return a paper with its abstract, aliases and sources, by id or alias; None when there is none."""
-        return self._open_store().paper(paper_id)
+        """Return a paper with its abstract, aliases and sources; None when there is none.
 
+        Args:
+            paper_id: Its id or any alias; a DOI, an arXiv id, a PMID, bare or prefixed, or a link to one.
+        """
+        return self._library.store().paper(paper_id, *keys_of(paper_id))
+
+    @_restoring
     def papers(self, text: str = "", *, where: Sequence[str] = ()) -> list[Paper]:
         """Return all papers whose title, authors or venue contain `text`, filtered by `where`, in order of entry."""
         condition, values, _ = retrieve.parse_where(where) if where else ("1", [], [])
         if text:
             condition += " AND (instr(fold(title), ?) OR instr(fold(authors), ?) OR instr(fold(venue), ?) OR id = ?)"
             values = [*values, *[clean(text).casefold()] * 3, text]
-        return self._open_store().papers(condition, values)
+        return self._library.store().papers(condition, values)
 
     def select(
         self, text: str = "", *, ids: Sequence[str] = (), where: Sequence[str] = (), full: bool = False
     ) -> tuple[int, Iterator[Paper]]:
         """Return how many papers were chosen and the papers, read as they are iterated; see `select_papers`."""
-        return bibliography.select_papers(self._open_store(), text, ids=ids, where=where, full=full)
+        return bibliography.select_papers(self._library.store(), text, ids=ids, where=where, full=full)
 
     # --- Exploring ----------------------------------------------------------------------------------------------------
 
+    @_restoring
     def browse(
         self, text: str = "", *, where: Sequence[str] = (), order: str = "entry", limit: int = 50, offset: int = 0
     ) -> tuple[list[Paper], int]:
         """Return one page of the papers that hold every word as it is typed, and how many there are; see `explore`."""
-        store = self._open_store()
+        store = self._library.store()
         return explore.browse(store, text, where=where, order=order, limit=limit, offset=offset)
 
+    @_restoring
     def facets(self, papers: Sequence[Paper]) -> explore.Facets:
         """Return counts of some papers, such as those of a search; see `assistant.explore.facets`."""
-        return explore.facets(papers, self._open_store())
+        return explore.facets(papers, self._library.store())
 
+    @_restoring
     def similar(self, paper_id: str, *, k: int = 10) -> tuple[tuple[Paper, float], ...]:
         """Return the papers most like one, with their likeness; see `assistant.explore.similar`.
 
         Raises:
             ConfigError: No such paper.
         """
-        return explore.similar(self._open_store(), self._open_index(), paper_id, k)
+        return explore.similar(self._library.store(), self._library.view().index, paper_id, k)
 
     def compare(self, ids: Sequence[str]) -> tuple[table.Row, ...]:
         """Return a table of papers by task, method, data and numbers, each cell verbatim; see `assistant.table`.
@@ -328,56 +411,41 @@ class Assistant:
                 raise ConfigError(f"no paper {paper_id!r} to compare; see `assistant papers` for the ids")
         return table.compare([paper for paper in papers if paper])
 
+    @_restoring
     def overview(self, text: str = "", *, where: Sequence[str] = ()) -> explore.Facets:
         """Return counts of the papers by year, venue, author and source; see `papers` for the arguments."""
-        return explore.overview(self._open_store(), text, where=where)
+        return explore.overview(self._library.store(), text, where=where)
 
+    @_restoring
     def atlas(self) -> atlas.Atlas:
         """Return the map of the library with its topics; made once for each state of it, which takes seconds."""
-        store = self._open_store()
-        return atlas.open_atlas(store, self._open_index())
+        store = self._library.store()
+        return atlas.open_atlas(store, self._library.view().index)
 
+    @_restoring
     def suggest(self, n: int = 6) -> tuple[str, ...]:
         """Return questions that this library answers, drawn from its papers."""
-        if not self._open_store().counts()[0]:
+        if not self._library.store().counts()[0]:
             return ()
-        return suggest.first_questions(self._open_store(), self._open_index(), self._open_encoder(), n)
+        view = self._library.view()
+        return suggest.first_questions(view.store, view.index, view.encoder, n)
 
+    @_restoring
     def status(self) -> dict[str, Any]:
         """Return library, counts, encoder and the health of the index."""
-        store = self._open_store()
+        store = self._library.store()
         papers, chunks = store.counts()
         health = "empty"
         if papers:
-            index = self._open_index()
+            index = self._library.view().index
             tail = len(index.tail.numbers)
             health = "; ".join([*index.warnings, f"sound, {tail} papers in the tail" if tail else "sound"])
         return {"library": self.library, "papers": papers, "chunks": chunks, "encoder": store.encoder, "index": health}
 
     def warm_up(self) -> None:
         """Open all that a first question would otherwise wait for."""
-        if self._open_store().counts()[0]:
-            self._open_index()
-            self._open_encoder().encode_queries(["warm up"])
-
-    def _forget(self) -> None:
-        """Open the library anew at the next call: it has changed, or is no longer the sample.
-
-        The one before stays open for a while: other threads may be reading it.
-        """
-        with self._lock:
-            now = time.monotonic()
-            while self._left and self._left[0][0] < now - LEAVE_S:
-                self._left.pop(0)[1].close()
-            if self._store:
-                self._left.append((now, self._store))
-            self._store = self._index = None
-
-    def _open_encoder(self) -> Encoder:
-        with self._lock:
-            if self._encoder is None:
-                self._encoder = open_encoder(self.config)
-            return self._encoder
+        if self._library.store().counts()[0]:
+            self._library.view().encoder.encode_queries(["warm up"])
 
     def _open_reranker(self) -> Reranker | None:
         with self._lock:
@@ -386,34 +454,6 @@ class Assistant:
 
                 self._reranker = open_reranker(self.config.reranker)
             return self._reranker
-
-    def _open_store(self) -> Store:
-        with self._lock:
-            if self._store is None:
-                self._store, self._is_sample = self._find_store()
-            return self._store
-
-    def _find_store(self) -> tuple[Store, bool]:
-        if self.config.library is not None:
-            return Store(self.folder), False
-        if self.folder.is_dir():
-            store = Store(self.folder)
-            if store.counts()[0]:
-                return store, False
-            store.close()
-        from assistant.sample import open_sample
-
-        return open_sample(self._open_encoder()), True
-
-    def _open_index(self) -> Index:
-        """Return the index, opened anew when the store has changed."""
-        store = self._open_store()
-        with self._lock:
-            changed = self._index is not None and store.epoch != self._index.epoch
-            if self._index is None or (changed and time.monotonic() - self._opened > RELOAD_S):
-                self._index = Index.open(store)
-                self._opened = time.monotonic()
-            return self._index
 
     def _library_digest(self, store: Store) -> str:
         epoch = store.epoch
@@ -439,25 +479,25 @@ class Assistant:
         question, turns = _question(query), _history(history)
         return self._search(question, searched_text(question, turns), k, where)
 
+    @_restoring
     def _search(self, question: str, searched: str, k: int, where: Sequence[str]) -> Hits:
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= 1_000:
             raise ConfigError(f"k is {k!r}; give a whole number from 1 to 1000")
         if isinstance(where, str):
             where = [where]
-        store = self._open_store()
+        store = self._library.store()
         if not store.counts()[0]:
             return Hits(
                 question,
                 searched,
                 reason="empty_library: the library holds no papers; add some with `assistant ingest`",
             )
-        encoder = self._open_encoder()
-        store.check_encoder(_ingest.identity(encoder))
+        view = self._library.view()
         hits = retrieve.search(
-            store, self._open_index(), encoder, searched,
+            store, view.index, view.encoder, searched,
             k=k, where=where, how=self.config.search, reranker=self._open_reranker(),
         )  # fmt: skip
-        return dataclasses.replace(hits, query=question)
+        return dataclasses.replace(hits, query=question, warnings=(*view.warnings, *hits.warnings))
 
     def ask(
         self, question: str, *, history: Sequence[Turn] = (), k: int | None = None, where: Sequence[str] = ()
@@ -518,7 +558,7 @@ class Assistant:
             rewriting = self._rewrite(question, history, templates, call)
             hits = self._search(question, rewriting.question, k, where) if rewriting.question else hits
             hits = dataclasses.replace(hits, warnings=(*hits.warnings, *_warnings(rewriting)))
-        store, retrieved = self._open_store(), time.monotonic()
+        store, retrieved = self._library.store(), time.monotonic()
         draft = call.draft = Draft(
             Asked(
                 question, tuple(history), k, where, hits.searched, rewriting,
@@ -540,7 +580,7 @@ class Assistant:
             if not answered:  # A fault costs no evidence.
                 call.enter("writing")
                 yield from draft.begin("extractive", prompt)
-                for piece in Extractive(store, self._open_encoder()).stream(draft.prompt):
+                for piece in Extractive(store, self._library.view().encoder).stream(draft.prompt):
                     yield from draft.hear(piece)
                 yield from draft.end()
         if draft.reason:
@@ -581,7 +621,7 @@ class Assistant:
         """
         if not hits:
             return cast("Reason", (hits.reason or "no_match").split(":")[0])
-        signals = abstain.read_signals(question, hits, self._open_index().generation.lexicon.idf)
+        signals = abstain.read_signals(question, hits, self._library.view().index.generation.lexicon.idf)
         reason = abstain.load_refusal().reason(signals)
         return None if reason == "not_in_sources" and call.config.llm_model else reason
 

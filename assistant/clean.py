@@ -51,12 +51,16 @@ def clean(text: str, limit: int = MAX_CHARS, *, lines: bool = False) -> str:
         lines: Keep line breaks (a chat turn) instead of folding them into spaces.
     """
     text = UNSEEN.sub("", text[: 2 * limit])
-    text = ftfy.fix_text(text, uncurl_quotes=False, normalization="NFC", unescape_html="auto")
-    text = UNSEEN.sub("", text)
+    is_plain = text.isascii() and "&" not in text  # nothing that ftfy could mend: most texts, and it takes a while
+    if not is_plain:
+        text = ftfy.fix_text(text, uncurl_quotes=False, normalization="NFC", unescape_html="auto")
+        text = UNSEEN.sub("", text)
     if lines:
         text = "\n".join(_SPACE.sub(" ", line).rstrip() for line in text.splitlines()).strip()
     else:
         text = _SPACE.sub(" ", text).strip()
+    if is_plain:
+        return text[:limit]
     return unicodedata.normalize("NFC", drop_unseen(unicodedata.normalize("NFC", text)))[:limit]
 
 
@@ -100,10 +104,14 @@ def repair_latex(text: str, title: str = "") -> str:
         text = _GROUP_STYLE.sub(r" \1", text)
         text = _BRACED_SYMBOL.sub(lambda m: _SYMBOLS[m[1]], text)
         text = _drop_unopened(text)
-    text = _GLUED_CDOT.sub("·", text)
-    text = _CODE_POINT.sub(lambda m: chr(int(m[1], 16)), text)
-    text = _LOST_LEFT_RIGHT.sub(r"\1\2\3", text)
-    text = _LOST_ROOT.sub(r"O(\1√\1)", text)
+    if "cdot" in text:
+        text = _GLUED_CDOT.sub("·", text)
+    if "x20" in text:
+        text = _CODE_POINT.sub(lambda m: chr(int(m[1], 16)), text)
+    if "left" in text:
+        text = _LOST_LEFT_RIGHT.sub(r"\1\2\3", text)
+    if "O(" in text:
+        text = _LOST_ROOT.sub(r"O(\1√\1)", text)
     if "\\" in text:
         text = _ESCAPED.sub(r"\1", text)
         text = _ACCENT.sub(lambda m: unicodedata.normalize("NFC", m[2] + _COMBINING[m[1]]), text)
@@ -115,6 +123,8 @@ def repair_latex(text: str, title: str = "") -> str:
 
 def _drop_unopened(text: str) -> str:
     """Drop each `}` that closes nothing: `HyperZ{cdotZ{cdot}W}` has lost a dollar sign between its braces."""
+    if "}" not in text:
+        return text
     depth, kept = 0, []
     for character in text:
         depth += (character == "{") - (character == "}")

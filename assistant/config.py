@@ -49,6 +49,11 @@ class Settings(TypedDict, total=False):
     answer_tokens: int
     answer_language: str | None
     max_tokens_field: str
+    contact: str | None
+    ncbi_api_key: str | None
+    openalex_api_key: str | None
+    s2_api_key: str | None
+    source_hosts: str | None
 
 
 def _setting(default: object, **limits: object) -> Any:
@@ -101,6 +106,16 @@ class Config:
     """Language that an LLM is asked to answer in; None: that of the question."""
     max_tokens_field: str = _setting("max_tokens", choices=("max_tokens", "max_completion_tokens"))
     """Name of the request field that carries `answer_tokens`; some reasoning models want the second."""
+    contact: str | None = _setting(None)
+    """E-mail address that live sources are told, so that they can write before they block."""
+    ncbi_api_key: str | None = _setting(None, secret=True)
+    """Key of PubMed's service; with one it answers more often."""
+    openalex_api_key: str | None = _setting(None, secret=True)
+    """Key of OpenAlex."""
+    s2_api_key: str | None = _setting(None, secret=True)
+    """Key of Semantic Scholar."""
+    source_hosts: str | None = _setting(None)
+    """Other addresses of live sources, such as a mirror: `arxiv=http://127.0.0.1:8000,s2=...`."""
 
     origins: Mapping[str, Origin] = field(default_factory=dict, compare=False)
     """Where each value came from."""
@@ -165,6 +180,33 @@ class Config:
         return key if key and self.llm_base_url.rstrip("/") in {url.rstrip("/") for url in own} else None
 
     @property
+    def source_keys(self) -> dict[str, str]:
+        """The keys of live sources, by the name of the service.
+
+        None from the environment while the addresses come from a file in the working folder: see `api_key`.
+        """
+        is_trusted = self.origins["source_hosts"] != "file"
+        names = {"ncbi": "ncbi_api_key", "openalex": "openalex_api_key", "s2": "s2_api_key"}
+        keys = {service: getattr(self, name) for service, name in names.items()}
+        return {
+            service: key for service, key in keys.items() if key
+            and (is_trusted or self.origins[names[service]] != "environment")
+        }  # fmt: skip
+
+    @property
+    def source_addresses(self) -> dict[str, str]:
+        """The addresses of `source_hosts`, by the name of the service.
+
+        Raises:
+            ConfigError: It is no list of `name=address`.
+        """
+        pairs = [pair.strip().partition("=") for pair in (self.source_hosts or "").split(",") if pair.strip()]
+        for name, _, address in pairs:
+            if not name or not address.startswith(("http://", "https://")):
+                raise ConfigError(f"source_hosts holds {name!r}; give a list such as arxiv=http://127.0.0.1:8000")
+        return {name: address for name, _, address in pairs}
+
+    @property
     def endpoint(self) -> str:
         """`llm_base_url` as it may be shown and kept: without user, password and query."""
         url = urlsplit(self.llm_base_url)
@@ -173,7 +215,10 @@ class Config:
     @property
     def shaping(self) -> dict[str, Any]:
         """The settings that shape an answer (no key, no folder, no address)."""
-        apart = {"library", "prompts", "llm_api_key", "llm_base_url"}
+        apart = {
+            "library", "prompts", "llm_api_key", "llm_base_url",
+            "contact", "ncbi_api_key", "openalex_api_key", "s2_api_key", "source_hosts",
+        }  # fmt: skip
         return {each.name: getattr(self, each.name) for each in _settings() if each.name not in apart}
 
     @property

@@ -5,7 +5,8 @@
     ├── CorpusError         a source could not be read: fix the file or its name
     ├── StoreError          the library on disk refuses: see the message
     │   ├── EncoderMismatch the library was built with another encoder
-    │   └── LibraryBusy     another process is writing to the library: wait
+    │   ├── LibraryBusy     another process is writing to the library: wait
+    │   └── LibraryDamaged  its file cannot be trusted: it is restored from the journal at the next opening
     ├── PromptError         a prompt file is unusable: mend the file
     └── LLMError            the endpoint gave no usable answer
         ├── LLMTimeout      nothing usable before the deadline
@@ -52,6 +53,10 @@ class EncoderMismatch(StoreError):
 
 class LibraryBusy(StoreError):
     """Another process holds the write lock of the library."""
+
+
+class LibraryDamaged(StoreError):
+    """The library's file is damaged, gone, or has lost commits."""
 
 
 class PromptError(AssistantError):

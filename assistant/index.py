@@ -1,10 +1,10 @@
 """What is derived from the store and can be thrown away: vectors for the exact scan, Chroma, BM25.
 
-A **generation** is a folder `index/gen-<epoch>`: built aside, sealed by a manifest with the sha256 of each file, then
-renamed into place. Nothing is ever changed in it. What came or went since it was sealed is a **tail** of papers,
-scanned exactly, and a mask of rows that no longer count; when the tail grows large the next ingest seals a new
-generation. A generation that is missing, damaged or of another version or encoder is rebuilt from the store, and
-`Index.warnings` says so.
+A **generation** is a folder `index/gen-<epoch>-<serial>`: built aside, sealed by a manifest with the size and the
+sha256 of each file, then renamed into place. Nothing is ever changed in it. What came or went since it was sealed is a
+**tail** of papers, scanned exactly, and a mask of rows that no longer count; when the tail grows large the next ingest
+seals a new generation. A generation that is missing, damaged or of another version or encoder is rebuilt from the
+store, and `Index.warnings` says so.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import shutil
+import stat
 import tempfile
 import threading
-import weakref
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,11 +28,12 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from assistant.errors import LibraryBusy, StoreError
-from assistant.store import Store
+from assistant.errors import LibraryBusy, LibraryDamaged, StoreError
+from assistant.store import INDEX, Store
 from assistant.text import terms
+from assistant.write import writing
 
-FORMAT = 1
+FORMAT = 3
 """Version of a generation's layout; any other is rebuilt."""
 K1, B = 1.5, 0.75
 """BM25's saturation and length normalisation (Robertson and Zaragoza, FnTIR 2009, section 3.5)."""
@@ -42,8 +45,16 @@ TAIL_SHARE, TAIL_CHUNKS = 0.1, 5_000
 """A tail is folded in when it passes this share of the chunks, and at least so many."""
 EF_SEARCH, EF_CONSTRUCTION, NEIGHBOURS = 400, 200, 16
 """HNSW: ef_search 400 finds .998 of the exact top 10 where the default finds .892 (100,000 clustered vectors)."""
+MANIFEST = "manifest.json"
+MANIFEST_BYTES = 1 << 20
+"""No manifest is nearly as large."""
+MAPPED_BYTES = 1 << 29
+"""Files from this size on are mapped, not read: whoever cuts one then stops all that have it open."""
+PROBE = 1e-3
+"""Greatest cosine distance at which Chroma finds a chunk by its own vector."""
 CHROMA_BATCH = 5_000
 """Records in one request to Chroma; it takes at most 5,461."""
+_NAME = re.compile(r"gen-(\d{10,})-(\d{6,})")
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -82,6 +93,8 @@ class Index:
     """(papers,) False for rows of the generation that were removed or have changed since."""
     epoch: int
     """The library's epoch that this view shows."""
+    encoder: str | None
+    """Identity of the encoder of its vectors; None while there are none."""
     warnings: tuple[str, ...]
     """What had to be mended on opening, in words."""
 
@@ -102,12 +115,14 @@ class Index:
             generation = Generation.newest(store)
         except _Unsound as fault:
             generation = _rebuild(store, str(fault), warnings)
-        epoch = store.epoch
-        tail, tail_terms = _read_part(store, generation.epoch)
-        gone = np.concatenate([tail.numbers, np.array(store.removed_since(generation.epoch), dtype=np.int64)])
+        with store.snapshot() as view:
+            epoch, encoder = view.epoch, view.encoder
+            tail, tail_terms = _read_part(view, generation.epoch)
+            removed = view.removed_since(generation.epoch)
+        gone = np.concatenate([tail.numbers, np.array(removed, dtype=np.int64)])
         alive = np.ones(len(generation.part.numbers) + len(tail.numbers), dtype=bool)
         alive[: len(generation.part.numbers)] = ~np.isin(generation.part.numbers, gone)
-        return cls(generation, tail, tail_terms, alive, epoch, tuple(warnings))
+        return cls(generation, tail, tail_terms, alive, epoch, encoder, tuple(warnings))
 
     def __len__(self) -> int:
         """Return the number of papers that count."""
@@ -127,17 +142,8 @@ class Index:
     def nearest_chunks(self, query: Floats, depth: int) -> Ints:
         """Return the rows of the papers with the nearest chunks, from Chroma and, for the tail, an exact scan."""
         part, tail = self.generation.part, self.tail
-        found = (
-            self.generation.chroma.query(
-                query_embeddings=[query], n_results=max(1, min(4 * depth, len(part.chunks))), include=[]
-            )["ids"][0]
-            if len(part.chunks)
-            else []
-        )
-        rows = (
-            np.searchsorted(part.chunk_starts, np.array([int(each) for each in found], dtype=np.int64), side="right")
-            - 1
-        )
+        found = self.generation.nearest(query, max(1, min(4 * depth, len(part.chunks)))) if len(part.chunks) else []
+        rows = np.searchsorted(part.chunk_starts, np.array(found, dtype=np.int64), side="right") - 1
         return np.unique(np.concatenate([rows, len(part.numbers) + np.arange(len(tail.numbers))]))
 
     def lexical_scores(self, query: Sequence[str]) -> Floats:
@@ -189,13 +195,17 @@ def seal(store: Store) -> bool:
 
     The caller holds the write lock.
     """
+    _sweep(store)
     try:
         generation = Generation.newest(store)
-    except _Unsound:
+    except _Unsound as fault:
+        if str(fault):
+            _log.warning("rebuilding the index of %s: %s", store.folder, fault)
         _build(store)
         return True
     _, total = store.counts()
-    fresh = sum(len(units.chunks) for _, units in store.scan(generation.epoch)) if store.epoch > generation.epoch else 0
+    sql = "SELECT coalesce(sum(n_chunks), 0) FROM units JOIN papers USING (n) WHERE version > ?"
+    ((fresh,),) = store.select(sql, (generation.epoch,))
     if fresh <= max(TAIL_CHUNKS, TAIL_SHARE * total):
         return False
     _build(store)
@@ -223,6 +233,20 @@ class Lexicon:
             bm25.index(documents, show_progress=False)
         lengths = [len(document) for document in documents]
         return cls(bm25, len(documents), sum(lengths) / max(1, len(lengths)))
+
+    @classmethod
+    def opened(cls, folder: Path, n: int, manifest: Mapping[str, Any]) -> Lexicon:
+        """Open what `save` wrote."""
+        bm25 = _bm25s().BM25(k1=K1, b=B, method="lucene")
+        if manifest["lexical"]:
+            is_large = sum(file.stat().st_size for file in folder.iterdir()) >= MAPPED_BYTES
+            bm25 = _bm25s().BM25.load(folder, mmap=is_large, show_progress=False)
+        return cls(bm25, n, manifest["average_length"])
+
+    def save(self, folder: Path) -> None:
+        """Write the index; nothing when no document has any term."""
+        if self._vocabulary:
+            self._bm25.save(folder, show_progress=False)
 
     @cached_property
     def _vocabulary(self) -> dict[str, int]:
@@ -272,14 +296,22 @@ class Lexicon:
 
 
 class Generation:
-    """A sealed generation, memory-mapped; its Chroma is opened when first asked for."""
+    """A sealed generation, or one that lives in memory; its Chroma is opened when first asked for."""
 
-    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
-        self.folder, self.manifest, self.epoch = folder, manifest, int(manifest["epoch"])
-        load = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in Part.__slots__}
-        self.part = Part(**load)
+    def __init__(self, folder: Path | None, manifest: Mapping[str, Any], part: Part, lexicon: Lexicon) -> None:
+        self.folder, self.manifest, self.part = folder, manifest, part
+        self.epoch = int(manifest["epoch"])
+        self.lexicon = lexicon
+        """BM25 over the papers of this generation."""
         self._lock = threading.Lock()
         self._chroma: Any = None
+        self._fault: str | None = None
+
+    @classmethod
+    def opened(cls, folder: Path, manifest: Mapping[str, Any]) -> Generation:
+        """Read the generation in a folder."""
+        part = Part(**{name: _load(folder / f"{name}.npy") for name in Part.__slots__})
+        return cls(folder, manifest, part, Lexicon.opened(folder / "bm25", len(part.numbers), manifest))
 
     @classmethod
     def newest(cls, store: Store) -> Generation:
@@ -288,53 +320,93 @@ class Generation:
         Raises:
             _Unsound: There is none, or it is damaged or of another version or encoder.
         """
-        folders = sorted((store.folder / "index").glob("gen-*"))
-        if not folders:
-            raise _Unsound("")
-        folder = folders[-1]
+        while True:
+            folders = _generations(store)
+            if not folders:
+                raise _Unsound("")
+            try:
+                return cls._checked(folders[-1], store)
+            except _Unsound:
+                # A writer may just have put another one in its place.
+                if folders[-1].exists() or folders[-1] in _generations(store)[-1:]:
+                    raise
+
+    @classmethod
+    def _checked(cls, folder: Path, store: Store) -> Generation:
         try:
-            manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-            wanted = {"format": FORMAT, "encoder": store.encoder, "uuid": store.meta("uuid"), "versions": _versions()}
+            manifest = json.loads(_read_manifest(folder / MANIFEST))
+            if manifest.pop("seal") != _seal(manifest):
+                raise _Unsound("its manifest is damaged")
+            wanted = {"format": FORMAT, "encoder": store.encoder, "versions": _versions(), **_library(store)}
             for key, value in wanted.items():
                 if manifest.get(key) != value:
-                    raise _Unsound(f"its {key} is {manifest.get(key)!r} where {value!r} is needed")
+                    raise _Unsound(f"its {key} is {str(manifest.get(key))[:80]} where {value} is needed")
             if int(manifest["epoch"]) > store.epoch:
                 raise _Unsound("it is newer than the library")
-            for name, digest in manifest["files"].items():
-                if _sha256(folder / name) != digest:
-                    raise _Unsound(f"{name} is damaged")
-            return cls(folder, manifest)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            _check_files(folder, manifest["files"])
+            return cls.opened(folder, manifest)
+        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise _Unsound(f"it cannot be read ({error})") from error
 
-    @cached_property
-    def lexicon(self) -> Lexicon:
-        """BM25 over the papers of this generation."""
-        bm25 = _bm25s().BM25(k1=K1, b=B, method="lucene")
-        if self.manifest["lexical"]:
-            bm25 = _bm25s().BM25.load(self.folder / "bm25", mmap=True, show_progress=False)
-        return Lexicon(bm25, len(self.part.numbers), self.manifest["average_length"])
-
-    @property
-    def chroma(self) -> Any:
-        """The Chroma collection of this generation's chunks; record i is row i of `part.chunks`.
+    def nearest(self, query: Floats, n: int) -> list[int]:
+        """Return the rows of the `n` chunks nearest to `query`, by Chroma.
 
         Raises:
-            StoreError: Chroma cannot open it, or it does not hold every chunk.
+            StoreError: Chroma fails, or knows other chunks than those that are here; the next opening builds it anew.
         """
+        collection = self._opened_chroma()
+        try:
+            ids = collection.query(query_embeddings=[query], n_results=n, include=[])["ids"][0]
+            rows = [int(each) for each in ids]
+            if not all(0 <= row < len(self.part.chunks) for row in rows):
+                raise ValueError("it gives chunks that are not there")
+        except Exception as error:
+            with self._lock:
+                raise self._give_up(error) from error
+        return rows
+
+    def _opened_chroma(self) -> Any:
+        """Return the Chroma collection of the chunks; record i is row i of `part.chunks`."""
         with self._lock:
-            if self._chroma is None:
+            if self._fault is None and self._chroma is None:
                 try:
-                    collection = _client(self.folder / "chroma").get_collection("chunks", embedding_function=None)
-                    count = collection.count()
+                    if self.folder is None:
+                        raise ValueError("an index in memory has none")
+                    self._chroma = self._open_chroma(self.folder)
                 except Exception as error:
-                    raise StoreError(f"Chroma cannot open {self.folder}: {error}; set search to exact") from error
-                if count != len(self.part.chunks):
-                    raise StoreError(
-                        f"Chroma holds {count} of {len(self.part.chunks)} chunks in {self.folder}; set search to exact"
-                    )
-                self._chroma = collection
+                    raise self._give_up(error) from error
+            if self._fault is not None:
+                raise StoreError(self._fault)
             return self._chroma
+
+    def _give_up(self, error: Exception) -> StoreError:
+        """Use Chroma no more, and let the next opening build it anew."""
+        self._chroma, self._fault = None, f"Chroma cannot be used ({error}); the next start builds it anew"
+        if self.folder is not None:
+            for older in self.folder.parent.glob("gen-*"):
+                if older.name <= self.folder.name:
+                    with suppress(OSError):  # As a draft it is swept away.
+                        older.rename(older.with_name(f"draft-{older.name}"))
+        return StoreError(self._fault)
+
+    def _open_chroma(self, folder: Path) -> Any:
+        # Damaged files of its graph can stop the process: they are looked at again, just before they are read.
+        _check_files(folder, {name: each for name, each in self.manifest["files"].items() if name.startswith("chroma")})
+        collection = _client(folder / "chroma").get_collection("chunks", embedding_function=None)
+        n = len(self.part.chunks)
+        # Its database changes whenever it is opened, so it has no checksum: every chunk has to be in it.
+        ids = sorted(
+            int(each)
+            for start in range(0, collection.count(), CHROMA_BATCH)
+            for each in collection.get(include=[], limit=CHROMA_BATCH, offset=start)["ids"]
+        )
+        if ids != list(range(n)):
+            raise ValueError(f"it holds {len(ids)} of {n} chunks")
+        probes = [self.part.chunks[row] for row in (0, n // 2, n - 1)]
+        found = collection.query(query_embeddings=probes, n_results=1, include=["distances"])["distances"]
+        if any(distances[0] > PROBE for distances in found):
+            raise ValueError("a chunk is not found by its own vector")
+        return collection
 
 
 def _bm25s() -> Any:
@@ -357,51 +429,152 @@ def _rebuild(store: Store, fault: str, warnings: list[str]) -> Generation:
         warnings.append(f"the index was rebuilt: {fault}")
         _log.warning("rebuilding the index of %s: %s", store.folder, fault)
     try:
-        with store.writing("index"):
+        with writing(store, "index"):
+            _sweep(store)
+            with suppress(_Unsound):  # Another process may have been quicker.
+                return Generation.newest(store)
             return _build(store)
     except LibraryBusy:
-        _log.info("another process is writing; a temporary index serves until it ends")
+        _log.info("another process is writing; an index in memory serves until it ends")
+    except LibraryDamaged:
+        raise
     except StoreError as error:
-        warnings.append(f"the index cannot be kept ({error}); it lives in a temporary folder")
-    home = Path(tempfile.mkdtemp(prefix="assistant-index-"))
-    generation = _build(store, home)
-    # It goes with its last reader: a long ingest may call for many of them.
-    weakref.finalize(generation, shutil.rmtree, home, ignore_errors=True)
-    return generation
+        warnings.append(f"the index cannot be kept ({error}); it lives in memory")
+    with store.snapshot() as view:
+        part, counters = _read_part(view, -1)
+        return Generation(
+            None, {"epoch": view.epoch}, part, Lexicon.build([list(each.elements()) for each in counters])
+        )
 
 
-def _build(store: Store, home: Path | None = None) -> Generation:
-    home = home or store.folder / "index"
-    home.mkdir(parents=True, exist_ok=True)
-    epoch = store.epoch
-    part, counters = _read_part(store, -1)
-    draft = Path(tempfile.mkdtemp(prefix="draft-", dir=home))
+def _build(store: Store) -> Generation:
+    """Build a generation, put it in its place and remove what it replaces.
+
+    Raises:
+        StoreError: It cannot be written; nothing is left of it.
+    """
+    home = store.folder / INDEX
+    with store.snapshot() as view:
+        part, counters = _read_part(view, -1)
+        view_epoch = view.epoch
+        about = {**_library(view), "encoder": view.encoder, "epoch": view_epoch}
+    draft = None
+    try:
+        if home.exists() and not home.is_dir():
+            home.unlink()
+        home.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix="draft-", dir=home))
+        manifest = _fill(draft, about, part, [list(counter.elements()) for counter in counters])
+        older = [path for path in _generations(store) if _order(path) < (view_epoch + 1, 0)]
+        serial = _order(older[-1])[1] + 1 if older and _order(older[-1])[0] == view_epoch else 0
+        folder = home / f"gen-{view_epoch:010d}-{serial:06d}"
+        draft.rename(folder)
+        # The last one stays for readers that still have it open.
+        for path in {*home.glob("gen-*")} - {folder, *older[-1:]}:
+            _discard(path)
+        return Generation.opened(folder, manifest)
+    except Exception as error:
+        if draft is not None:
+            _discard(draft)
+        raise StoreError(f"cannot write the index in {home}: {error}; free space or check permissions") from error
+
+
+def _fill(draft: Path, about: Mapping[str, Any], part: Part, documents: list[list[str]]) -> Mapping[str, Any]:
+    """Write the files of a generation into a folder; return its manifest."""
     for name in Part.__slots__:
         np.save(draft / f"{name}.npy", getattr(part, name))
-    documents = [list(counter.elements()) for counter in counters]
-    lexicon = Lexicon.build(documents)
-    if any(documents):
-        lexicon._bm25.save(draft / "bm25", show_progress=False)  # noqa: SLF001 - its own module
+    Lexicon.build(documents).save(draft / "bm25")
     _fill_chroma(draft / "chroma", part.chunks)
     files = [path for path in draft.rglob("*") if path.is_file() and path.name != "chroma.sqlite3"]
     manifest = {
-        "format": FORMAT, "uuid": store.meta("uuid"), "encoder": store.encoder, "versions": _versions(), "epoch": epoch,
+        "format": FORMAT, "versions": _versions(), **about,
         "papers": len(part.numbers), "chunks": len(part.chunks), "lexical": any(documents),
         "average_length": sum(map(len, documents)) / max(1, len(documents)),
-        "files": {str(path.relative_to(draft)): _sha256(path) for path in sorted(files)},
+        "files": {str(path.relative_to(draft)): [path.stat().st_size, _sha256(path)] for path in sorted(files)},
     }  # fmt: skip
-    (draft / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    older = sorted(home.glob("gen-*"))
-    folder = home / f"gen-{epoch:010d}-{int(older[-1].name.rsplit('-', 1)[1]) + 1 if older else 0:06d}"
-    draft.rename(folder)
-    # The last one stays for readers that still have it open.
-    for path in [*older[:-1], *home.glob("draft-*")]:
+    text = json.dumps({**manifest, "seal": _seal(manifest)}, indent=1)
+    (draft / MANIFEST).write_text(text, encoding="utf-8")
+    return manifest
+
+
+def _generations(store: Store) -> list[Path]:
+    """Return the generations' folders, oldest first."""
+    return sorted((path for path in (store.folder / INDEX).glob("gen-*") if _NAME.fullmatch(path.name)), key=_order)
+
+
+def _order(folder: Path) -> tuple[int, int]:
+    """Return epoch and serial number of a generation."""
+    found = _NAME.fullmatch(folder.name)
+    assert found
+    return int(found[1]), int(found[2])
+
+
+def _library(store: Store) -> dict[str, str | None]:
+    """Return what tells which library's rows, numbered how, a generation holds."""
+    return {"uuid": store.meta("uuid"), "numbering": store.meta("numbering")}
+
+
+def _sweep(store: Store) -> None:
+    """Remove what interrupted builders left; the caller holds the write lock, so nobody is building."""
+    for path in (store.folder / INDEX).glob("draft-*"):
+        _discard(path)
+
+
+def _discard(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
-    return Generation(folder, manifest)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _read_manifest(file: Path) -> str:
+    _check_regular(file)
+    with file.open(encoding="utf-8") as stream:
+        return stream.read(MANIFEST_BYTES)
+
+
+def _check_files(folder: Path, files: Mapping[str, Sequence[Any]]) -> None:
+    """Compare files with their sizes and checksums: sizes first, for a file can be said to hold more than any disk.
+
+    Raises:
+        _Unsound: One is not what it was.
+        OSError: One is missing.
+    """
+    for name, (size, _) in files.items():
+        if _check_regular(folder / name) != size:
+            raise _Unsound(f"{name} has another size")
+    for name, (_, digest) in files.items():
+        if _sha256(folder / name) != digest:
+            raise _Unsound(f"{name} is damaged")
+
+
+def _check_regular(file: Path) -> int:
+    """Return the size of a file; a pipe in its place would be waited on for ever."""
+    found = file.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise _Unsound(f"{file.name} is no file")
+    return found.st_size
+
+
+def _load(file: Path) -> NDArray[Any]:
+    is_large = file.stat().st_size >= MAPPED_BYTES
+    return cast("NDArray[Any]", np.load(file, mmap_mode="r" if is_large else None, allow_pickle=False))
+
+
+def _seal(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _fill_chroma(folder: Path, chunks: Floats) -> None:
     client = _client(folder)
+    try:
+        _add_chunks(client, chunks)
+    finally:
+        client.close()
+
+
+def _add_chunks(client: Any, chunks: Floats) -> None:
     # One flush, after the last record: Chroma's files are never half written while anybody could read them.
     hnsw = {
         "space": "cosine", "ef_search": EF_SEARCH, "ef_construction": EF_CONSTRUCTION, "max_neighbors": NEIGHBOURS,
@@ -411,7 +584,6 @@ def _fill_chroma(folder: Path, chunks: Floats) -> None:
     for start in range(0, len(chunks), CHROMA_BATCH):
         rows = range(start, min(start + CHROMA_BATCH, len(chunks)))
         collection.add(ids=[str(row) for row in rows], embeddings=np.asarray(chunks[rows.start : rows.stop]))
-    client.close()
 
 
 def _read_part(store: Store, after_version: int) -> tuple[Part, list[Counter[str]]]:

@@ -19,8 +19,8 @@ from assistant import abstain
 from assistant.config import nearest
 from assistant.embed import Encoder
 from assistant.errors import ConfigError, StoreError
+from assistant.identity import normalised_title
 from assistant.index import Floats, Index, Ints
-from assistant.papers import normalised_title
 from assistant.rerank import Reranker
 from assistant.store import Store
 from assistant.text import plain_terms, terms

@@ -16,11 +16,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from assistant import index
 from assistant.config import Config, cache_folder
 from assistant.embed import Encoder, open_encoder
+from assistant.errors import StoreError
 from assistant.ingest import encode_papers, identity, ingest
-from assistant.papers import Record, read_records
-from assistant.store import Store
+from assistant.papers import Record
+from assistant.recover import open_library
+from assistant.sources import open_source
+from assistant.store import SCHEMA, Store
 
 _DATA = Path(__file__).parent / "data"
 PAPERS, VECTORS = _DATA / "sample.jsonl", _DATA / "sample.npz"
@@ -31,9 +35,14 @@ def open_sample(encoder: Encoder) -> Store:
 
     Where the cache folder cannot be written, a temporary one serves.
     """
-    stamp = hashlib.sha256(PAPERS.read_bytes() + identity(encoder).encode()).hexdigest()[:16]
-    if (cache_folder() / "sample" / stamp).is_dir():
-        return Store(cache_folder() / "sample" / stamp)
+    made_by = f"{identity(encoder)} {SCHEMA} {index.FORMAT}"
+    stamp = hashlib.sha256(PAPERS.read_bytes() + made_by.encode()).hexdigest()[:16]
+    kept = cache_folder() / "sample" / stamp
+    if kept.is_dir():
+        try:
+            return open_library(kept)[0]
+        except StoreError:  # It can be made again.
+            shutil.rmtree(kept, ignore_errors=True)
     try:
         home = cache_folder() / "sample"
         home.mkdir(parents=True, exist_ok=True)
@@ -56,8 +65,7 @@ def make_sample(papers: Path, encoder: Encoder) -> int:
     """Write the shipped files from JSON lines of `{title, abstract}`; return the number of papers."""
     if papers.resolve() != PAPERS:
         shutil.copyfile(papers, PAPERS)
-    _, items = read_records(PAPERS)
-    records = [each for each in items if isinstance(each, Record)]
+    records = [each for opened in open_source(PAPERS) for each in opened.items if isinstance(each, Record)]
     seen = _Recorder(encoder)
     encode_papers([(each.title, each.abstract) for each in records], seen)
     keys = np.array([_key(text) for text in seen.vectors], dtype="S16")

@@ -263,6 +263,60 @@ def page(*, repeats: int | None, out: str | None, as_json: bool) -> None:
         print("\n{cpus} CPUs ({model}), load {load}, {browser}".format_map(result["machine"]))
 
 
+@cli.command()
+@click.option(
+    "--records",
+    "sizes",
+    multiple=True,
+    type=click.IntRange(10),
+    help="Size of a dump; default: 10,000, 100,000, 1,000,000.",
+)
+@click.option("--out", metavar="FILE", help="Keep the result as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+def dump(*, sizes: tuple[int, ...], out: str | None, as_json: bool) -> None:
+    """Measure how quickly a made-up arXiv dump is stored, and in how much memory; nothing is encoded."""
+    from eval.dump import measure
+
+    sizes = sizes or (10_000, 100_000, 1_000_000)
+    result = measure(sizes, lambda text: print(f"eval: {text}", file=sys.stderr, flush=True))
+    _finish(result | {"commit": _commit()}, out, as_json=as_json)
+    if not as_json:
+        print(f"\n{'records':>10}{'MB':>8}{'seconds':>9}{'records/s':>11}{'peak MB':>9}{'library MB':>12}  totals")
+        for row in result["dump"]:
+            rate = row["records"] / row["seconds"]
+            size, peak, library = (row[name] / 1e6 for name in ("bytes", "peak_bytes", "library_bytes"))
+            figures = f"{size:8.0f}{row['seconds']:9.1f}{rate:11,.0f}{peak:9.0f}{library:12.0f}"
+            print(f"{row['records']:10,}{figures}  {row['totals']}")
+
+
+@cli.command()
+@click.option("--trials", type=click.IntRange(0), default=200, show_default=True, help="Ingests that are killed.")
+@click.option("--real", type=click.IntRange(0), default=10, show_default=True, help="More, with the real encoder.")
+@click.option("--seed", default=1, show_default=True, help="Chooses the moments.")
+@click.option("--damage", is_flag=True, help="Damage files instead, in every way we know of.")
+@click.option("--out", metavar="FILE", help="Keep the result as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+def durability(*, trials: int, real: int, seed: int, damage: bool, out: str | None, as_json: bool) -> None:
+    """Kill ingests at any moment, or damage libraries, and count what the next start has lost; exit 1 if anything."""
+    from eval.damage import COLUMNS, run_damage
+    from eval.durability import run_trials
+
+    def say(text: str) -> None:
+        print(f"eval: {text}", file=sys.stderr, flush=True)
+
+    result = run_damage(say) if damage else run_trials(trials, real, seed, say)
+    _finish(result | {"commit": _commit()}, out, as_json=as_json)
+    if not as_json:
+        names = COLUMNS if damage else list(next(iter(result["rows"].values()), {}))
+        width = max(map(len, result["rows"]), default=0) + 2
+        print(f"\n{'':{width}}" + "".join(f"{name:>14}" for name in names))
+        for kind, row in result["rows"].items():
+            print(f"{kind:{width}}" + "".join(f"{row[name]!s:>14}" for name in names))
+    if result["failed"]:
+        print(f"eval: {len(result['failed'])} failed", file=sys.stderr)
+        sys.exit(1)
+
+
 def _read_result(file: str) -> dict[str, Any]:
     try:
         result: dict[str, Any] = json.loads(Path(file).read_text(encoding="utf-8"))

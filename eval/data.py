@@ -16,7 +16,9 @@ from typing import Any
 
 from assistant.clean import clean, repair_latex
 from assistant.errors import CorpusError
-from assistant.papers import Record, Rejected, normalised_title, read_jsonl
+from assistant.identity import normalised_title
+from assistant.papers import Record, Rejected
+from assistant.sources import open_source
 from assistant.types import Paper, Turn
 
 Qrels = dict[str, dict[str, int]]
@@ -113,7 +115,7 @@ def read_collection(folder: Path, qrels_file: Path | None = None) -> Collection:
     if corpus is None:
         raise CorpusError(f"{folder} holds no corpus.jsonl or corpus.jsonl.gz; give a folder in BEIR's layout")
     documents: dict[str, Record] = {}
-    for item in read_jsonl((number, line) for number, line in enumerate(_lines(corpus), 1)):
+    for item in (item for opened in open_source(corpus, "jsonl") for item in opened.items):
         if isinstance(item, Rejected):
             raise CorpusError(f"{corpus}, {item.where}: {item.reason}; mend the line")
         if item.own_id is None or item.own_id in documents:

@@ -13,9 +13,11 @@ from tqdm import tqdm
 from assistant import index
 from assistant.config import cache_folder
 from assistant.embed import Encoder
-from assistant.ingest import encode_papers, find_sources, identity, ingest
-from assistant.papers import merge
+from assistant.identity import merge
+from assistant.ingest import encode_papers, identity, ingest
+from assistant.sources.find import find_sources
 from assistant.store import Store
+from assistant.write import writing
 from eval.data import Collection, digest
 
 _BATCH = 128
@@ -42,7 +44,7 @@ def open_collection(collection: Collection, encoder: Encoder) -> Store:
     if not folder.exists():
         documents = list(collection.documents.items())
         with _draft(folder) as store, tqdm(desc="encoding", unit=" documents", total=len(documents)) as bar:
-            with store.writing("eval") as writer:
+            with writing(store, "eval") as writer:
                 for start in range(0, len(documents), _BATCH):
                     part = documents[start : start + _BATCH]
                     units = encode_papers([(record.title, record.abstract) for _, record in part], encoder)

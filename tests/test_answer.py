@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from assistant import Answer, Assistant, Config, ConfigError, StoreError, ask
 from assistant.clean import clean, repair_latex
 from assistant.followup import searched_text
-from assistant.papers import normalised_title
+from assistant.identity import normalised_title
 from assistant.store import Store
 
 QUESTION = "What does VOLO reach on ImageNet?"

@@ -43,8 +43,9 @@ from assistant.clean import drop_unseen
 from assistant.cli import main
 from assistant.errors import AssistantError
 from assistant.ingest import ingest
-from assistant.papers import Record, read_records
+from assistant.papers import Record
 from assistant.sample import PAPERS
+from assistant.sources import open_source
 from assistant.store import Store
 from assistant.types import (
     Answer,
@@ -59,10 +60,11 @@ from assistant.types import (
     Seconds,
     Usage,
 )
+from assistant.write import writing
 
 SAMPLE = [
     Paper(f"sample-{i}", record.title, record.abstract)
-    for i, record in enumerate(read_records(PAPERS)[1])
+    for i, record in enumerate(item for opened in open_source(PAPERS) for item in opened.items)
     if isinstance(record, Record)
 ]
 NASTY = (
@@ -541,7 +543,7 @@ def test_unknown_ids_are_named_and_a_paper_removed_meanwhile_is_left_out(store: 
         select_papers(store, ids=["\udcff\x00"])
     chosen = select_papers(store)[1]
     first = next(chosen)
-    with store.writing("remove") as writer, writer.transaction():
+    with writing(store, "remove") as writer, writer.transaction():
         writer.remove(store.papers()[1199].id)
     assert [first, *chosen] == store.papers()
 
@@ -621,7 +623,7 @@ def test_a_place_that_cannot_hold_a_file_is_refused_in_one_line(library: Path, t
 
 def write_big(folder: Path, papers: int, n_chars: int) -> None:
     """Make a library of papers that were never encoded."""
-    with Store(folder, create=True) as store, store.writing("test") as writer, writer.transaction():
+    with Store(folder, create=True) as store, writing(store, "test") as writer, writer.transaction():
         for i in range(papers):
             fields = dict.fromkeys(("url", "year", "venue", "doi", "arxiv_id"))
             text = {"title": f"Paper number {i}", "abstract": "word " * (n_chars // 5), "authors": ()}

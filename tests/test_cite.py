@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 import assistant
 from assistant.chunk import split_sentences
 from assistant.gate import Gate
-from assistant.papers import Record, normalised_title, read_records
+from assistant.identity import normalised_title
+from assistant.papers import Record
+from assistant.sources import open_source
 from assistant.types import Evidence, Paper, Prompt
 
 PAPERS = (
@@ -719,7 +721,7 @@ def records() -> list[Paper]:
 
 def page_records(corpus: Path) -> dict[str, Paper]:
     """The papers of the saved pages, by normalised title."""
-    read_in = [each for file in sorted(corpus.glob("*.txt")) for each in read_records(file)[1]]
+    read_in = [each for file in sorted(corpus.glob("*.txt")) for opened in open_source(file) for each in opened.items]
     return {
         normalised_title(each.title): Paper(each.where, each.title, each.abstract)
         for each in read_in

@@ -102,7 +102,7 @@ def test_questions_are_scored_by_kind_with_their_history(tmp_path: Path) -> None
         ("queries.jsonl", '{"_id": "q1", "text": "x"}\n{"_id": "q1", "text": "y"}\n', "line 2.*'q1' occurred before"),
         ("queries.jsonl", '{"_id": "q1"}\n', "line 1 has no _id or no text"),
         ("queries.jsonl", "{oops\n", "line 1: invalid JSON"),
-        ("corpus.jsonl", "", "corpus.jsonl is empty"),
+        ("corpus.jsonl", "", "corpus.jsonl: the file is empty"),
         ("corpus.jsonl", '{"_id": "d1", "title": "t"}\n', "line 1: no abstract"),
     ],
 )

@@ -10,8 +10,7 @@ from conftest import HashingEncoder, make_records, write_jsonl
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from assistant.errors import CorpusError
-from assistant.ingest import Ledger, find_sources, ingest, remove
+from assistant.ingest import Ledger, Reading, ingest, remove, split
 from assistant.store import Store
 
 
@@ -118,7 +117,7 @@ def test_a_source_that_cannot_be_read_costs_no_other(store: Store, hashing: Hash
 
 def test_the_ledger_is_kept_with_the_library(store: Store, hashing: HashingEncoder, tmp_path: Path) -> None:
     ingest(store, hashing, [write_jsonl(tmp_path / "a.jsonl", make_records(3))])
-    (row,) = store._all("SELECT ledger FROM runs")
+    (row,) = store.select("SELECT ledger FROM runs")
     assert json.loads(row[0])["totals"]["new"] == 3
 
 
@@ -149,13 +148,157 @@ def test_a_removed_paper_is_gone_and_may_come_back(store: Store, hashing: Hashin
     assert counts(ingest(store, hashing, [file])) == {"new": 1, "unchanged": 2}
 
 
-def test_folders_and_globs_are_expanded_and_an_empty_one_refused(tmp_path: Path) -> None:
-    for name in ("b.txt", "a.txt", ".hidden", "README.md"):
-        (tmp_path / name).write_text("x")
-    assert [path.name for path in find_sources([str(tmp_path)])] == ["a.txt", "b.txt"]
-    assert [path.name for path in find_sources([str(tmp_path / "*.txt"), str(tmp_path / "a.txt")])] == [
-        "a.txt",
-        "b.txt",
+# --- Identity ---------------------------------------------------------------------------------------------------------
+
+SURVEY = (
+    "This survey reviews how kettles are built, sorts the designs into four families and lists what is still open. "
+)
+
+
+def ingest_lists(store: Store, folder: Path, *lists: list[dict], **reading: object) -> list[dict[str, int]]:
+    """Ingest lists of records, each as a file of its own in a run of its own; the counts of each run."""
+    runs = []
+    for i, records in enumerate(lists):
+        file = write_jsonl(folder / f"list{i}.jsonl", records)
+        runs.append(counts(ingest(store, HashingEncoder(), [file], reading=Reading(**reading))))
+    return runs
+
+
+def test_a_record_that_names_two_papers_makes_them_one(store: Store, tmp_path: Path) -> None:
+    a, b = make_records(2)
+    by_doi = {**a, "doi": "10.1000/x"}
+    by_arxiv = {**b, "title": "A preprint", "arxiv_id": "1706.03762"}
+    both = {**a, "doi": "10.1000/x", "arxiv_id": "1706.03762v2"}
+    runs = ingest_lists(store, tmp_path, [by_doi], [by_arxiv], [both])
+    assert runs == [{"new": 1}, {"new": 1}, {"updated": 1}]
+    (paper,) = store.papers()
+    assert store.paper("arxiv:1706.03762") == store.paper("doi:10.1000/x")
+    known = store.paper(paper.id)
+    assert known is not None and any(alias.startswith("a-preprint-") for alias in known.aliases), "the old id is known"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"title": "Kettles, Part I"}, {"title": "Kettles, Part II"}),
+        ({"title": "Kettles: A Survey", "doi": "10.1000/1"}, {"title": "Kettles: A Survey", "doi": "10.1000/2"}),
+        ({"title": "Kettles: A Survey", "pmid": 11}, {"title": "Kettles: A Survey", "pmid": 12}),
+    ],
+)
+def test_two_papers_with_like_words_stay_two(store: Store, tmp_path: Path, one: dict, other: dict) -> None:
+    ingest_lists(store, tmp_path, [{**one, "abstract": SURVEY}], [{**other, "abstract": SURVEY + "It is new."}])
+    assert store.counts()[0] == 2
+
+
+def test_the_doi_that_arxiv_gives_is_no_other_paper_than_the_published_one(store: Store, tmp_path: Path) -> None:
+    preprint = {"title": "Kettles", "abstract": SURVEY, "doi": "10.48550/arXiv.1706.03762"}
+    published = {"title": "Kettles", "abstract": SURVEY, "doi": "10.1000/XY"}
+    ingest_lists(store, tmp_path, [preprint], [published])
+    (paper,) = store.papers()
+    assert (paper.doi, paper.arxiv_id) == ("10.1000/xy", "1706.03762")
+
+
+def test_a_merge_can_be_undone_for_good(store: Store, tmp_path: Path) -> None:
+    a, b = make_records(2)
+    lists = [{**a, "doi": "10.1000/x"}], [{**b, "title": "Unlike", "doi": "10.1000/x", "year": 1999}]
+    assert ingest_lists(store, tmp_path, *lists) == [{"new": 1}, {"updated": 1}]
+    (paper,) = store.papers()
+    records = store.records(paper.id)
+    wrong = next(digest for _, digest, payload in records if json.loads(payload)["title"] == "Unlike")
+    (other,) = split(store, paper.id, [wrong])
+    assert {each.title: each.year for each in store.papers()} == {str(a["title"]): a["year"], "Unlike": 1999}
+    assert ingest_lists(store, tmp_path, *lists) == [{"unchanged": 1}, {"unchanged": 1}]
+    assert store.counts()[0] == 2 and not store.waiting()
+    found = store.paper(other)
+    assert found is not None and found.title == "Unlike"
+
+
+# --- Updates ----------------------------------------------------------------------------------------------------------
+
+
+def test_with_sync_what_left_the_source_leaves_the_library(store: Store, tmp_path: Path) -> None:
+    records = make_records(5)
+    ingest_lists(store, tmp_path, records, records[:1])
+    assert ingest_lists(store, tmp_path, records[2:], sync=True) == [{"unchanged": 3}]
+    assert {paper.title for paper in store.papers()} == {str(each["title"]) for each in (records[0], *records[2:])}
+    ledger = ingest(
+        store, HashingEncoder(), [write_jsonl(tmp_path / "list1.jsonl", records[3:4])], reading=Reading(sync=True)
+    )
+    assert ledger.sources[0].removed == 1 and ledger.as_dict()["removed"] == 1
+
+
+def test_a_sync_of_a_damaged_source_removes_nothing(store: Store, tmp_path: Path) -> None:
+    records = make_records(3)
+    ingest_lists(store, tmp_path, records)
+    file = tmp_path / "list0.jsonl"
+    lines = file.read_text("utf-8").splitlines()
+    file.write_text("\n".join([lines[0], lines[1][:40], lines[2]]), encoding="utf-8")
+    ledger = ingest(store, HashingEncoder(), [file], reading=Reading(sync=True))
+    assert store.counts()[0] == 3
+    assert "nothing was removed" in ledger.sources[0].warnings[0]
+
+
+def test_a_dry_run_counts_as_the_run_would_and_keeps_nothing(store: Store, tmp_path: Path) -> None:
+    records = make_records(6)
+    ingest_lists(store, tmp_path, records[:2])
+    before, epoch = store.digest(), store.epoch
+    file = write_jsonl(tmp_path / "more.jsonl", [*records, records[5], {"title": "bare"}])
+    dry = ingest(store, HashingEncoder(), [file], reading=Reading(dry=True))
+    assert (store.digest(), store.epoch, dry.papers) == (before, epoch, 6)
+    assert list((tmp_path / "library").glob("refused/*")) == []
+    assert counts(dry) == counts(ingest(store, HashingEncoder(), [file])) == {
+        "new": 4, "updated": 2, "merged": 1, "rejected": 1,
+    }  # fmt: skip
+
+
+# --- The ledger -------------------------------------------------------------------------------------------------------
+
+
+def test_the_ledger_names_what_became_of_every_record(store: Store, tmp_path: Path) -> None:
+    records = make_records(2)
+    (run,) = ingest_lists(store, tmp_path, [*records, records[0], {"title": "bare"}])
+    assert run == {"new": 2, "merged": 1, "rejected": 1}
+    events = [(where, kind, paper is not None, reason) for _, where, kind, paper, reason in store.events()]
+    assert events == [
+        ("line 1", "new", True, None),
+        ("line 2", "new", True, None),
+        ("line 3", "merged", True, None),  # it says what line 1 says
+        ("line 4", "rejected", False, "no abstract for the title 'bare'"),
     ]
-    with pytest.raises(CorpusError, match="no file is there"):
-        find_sources([str(tmp_path / "*.bib")])
+    ingest_lists(store, tmp_path, records)
+    assert [kind for _, _, kind, _, _ in store.events()] == ["unchanged", "unchanged"]
+
+
+def test_what_was_refused_can_be_mended_and_ingested(store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "bad.jsonl"
+    file.write_text('{"title": "Bare", "year": 2001}\n{"title": "Cut", "abstr\n', encoding="utf-8")
+    ledger = ingest(store, HashingEncoder(), [file])
+    assert ledger.sources[0].mend is not None
+    mend = Path(ledger.sources[0].mend)
+    refused = [json.loads(line) for line in mend.read_text("utf-8").splitlines()]
+    assert [each["_where"] for each in refused] == ["line 1", "line 2"]
+    assert "Cut" in refused[1]["_text"]
+    refused[0]["abstract"] = SURVEY
+    refused[1] |= {"title": "Cut", "abstract": SURVEY}
+    write_jsonl(mend, refused)
+    assert counts(ingest(store, HashingEncoder(), [mend])) == {"new": 2}
+    assert {paper.title: paper.year for paper in store.papers()} == {"Bare": 2001, "Cut": None}
+    ingest(store, HashingEncoder(), [write_jsonl(file, refused)])
+    assert not mend.exists(), "nothing is refused any more"
+
+
+def test_fields_are_found_where_the_user_says(store: Store, tmp_path: Path) -> None:
+    record = {"headline": "Kettles", "blurb": SURVEY, "when": "spring 2019", "title": "no"}
+    (run,) = ingest_lists(store, tmp_path, [record], mapping={"title": "headline", "abstract": "blurb", "year": "when"})
+    assert run == {"new": 1}
+    (paper,) = store.papers()
+    assert (paper.title, paper.year) == ("Kettles", 2019)
+
+
+def test_what_was_stored_without_an_encoder_is_encoded_by_the_next_ingest(store: Store, tmp_path: Path) -> None:
+    file = write_jsonl(tmp_path / "a.jsonl", make_records(70))
+    ingest(store, None, [file])
+    assert store.counts() == (70, 0) and len(store.waiting()) == 70
+    ledger = ingest(store, HashingEncoder(), [file])
+    assert (counts(ledger), ledger.encoded) == ({"unchanged": 70}, 70)
+    assert not store.waiting()

@@ -6,7 +6,8 @@ import assistant
 def test_the_table_of_contents_is_frozen() -> None:
     assert assistant.__all__ == [
         "Answer", "Assistant", "AssistantError", "Citation", "Config", "ConfigError", "CorpusError", "EncoderMismatch",
-        "Hit", "LLMError", "LLMRejected", "LLMTimeout", "LLMUnavailable", "LLMUnparsable", "LibraryBusy", "Paper",
+        "Hit", "LLMError", "LLMRejected", "LLMTimeout", "LLMUnavailable", "LLMUnparsable", "LibraryBusy",
+        "LibraryDamaged", "Paper",
         "PromptError", "StoreError", "ask",
     ]  # fmt: skip
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from assistant.errors import EncoderMismatch, LibraryBusy, StoreError
+from assistant.errors import EncoderMismatch, LibraryBusy, LibraryDamaged, StoreError
 from assistant.store import FILE_NAME, Store, Units
 from assistant.types import Chunk
+from assistant.write import writing
 
 FIELDS = {
     "title": "T",
@@ -26,7 +27,7 @@ UNITS = Units((Chunk("One.", 0, 4, 2), Chunk("Two.", 5, 9, 2)), ((0, 4), (5, 9))
 
 
 def add(store: Store, paper_id: str = "p", **fields: object) -> int:
-    with store.writing("test") as writer, writer.transaction():
+    with writing(store, "test") as writer, writer.transaction():
         writer.set_encoder("enc", 8)
         n = writer.add_paper(paper_id, {**FIELDS, **fields})
         writer.add_aliases(n, [f"doi:{paper_id}"])
@@ -48,7 +49,7 @@ def test_what_was_committed_is_there_after_reopening(tmp_path: Path) -> None:
 
 def test_a_failed_transaction_leaves_nothing(tmp_path: Path) -> None:
     with Store(tmp_path, create=True) as store:
-        with pytest.raises(RuntimeError), store.writing("test") as writer, writer.transaction():
+        with pytest.raises(RuntimeError), writing(store, "test") as writer, writer.transaction():
             writer.add_paper("p", FIELDS)
             raise RuntimeError
         assert store.paper("p") is None
@@ -58,14 +59,14 @@ def test_a_failed_transaction_leaves_nothing(tmp_path: Path) -> None:
 def test_a_row_number_is_never_used_again(tmp_path: Path) -> None:
     with Store(tmp_path, create=True) as store:
         first = add(store, "a")
-        with store.writing("test") as writer, writer.transaction():
-            assert writer.remove("a")
+        with writing(store, "test") as writer, writer.transaction():
+            writer.remove("a")
         assert add(store, "b") > first
         assert store.removed_since(1) == [first]
 
 
 def _hold(folder: Path, ready: object, done: object) -> None:
-    with Store(folder) as store, store.writing("a long ingest"):
+    with Store(folder) as store, writing(store, "a long ingest"):
         ready.set()  # type: ignore[attr-defined]
         done.wait(30)  # type: ignore[attr-defined]
 
@@ -79,14 +80,14 @@ def test_a_second_writer_is_refused_naming_the_first(tmp_path: Path) -> None:
     try:
         assert ready.wait(30)
         with Store(tmp_path) as store:
-            with pytest.raises(LibraryBusy) as caught, store.writing("mine"):
+            with pytest.raises(LibraryBusy) as caught, writing(store, "mine"):
                 pass
             assert str(process.pid) in str(caught.value) and "a long ingest" in str(caught.value)
             assert store.counts() == (0, 0), "readers do not wait"
     finally:
         done.set()
         process.join(30)
-    with Store(tmp_path) as store, store.writing("mine"):
+    with Store(tmp_path) as store, writing(store, "mine"):
         pass
 
 
@@ -99,23 +100,47 @@ def test_a_missing_folder_is_refused_and_an_empty_one_is_an_empty_library(tmp_pa
 
 
 @pytest.mark.parametrize("damage", [b"not a database at all, but a long enough text" * 100, b""])
-def test_a_damaged_file_is_refused_in_words(tmp_path: Path, damage: bytes) -> None:
+def test_a_damaged_file_is_noticed(tmp_path: Path, damage: bytes) -> None:
+    with Store(tmp_path, create=True) as store:
+        add(store)
+        with writing(store, "test") as writer:
+            writer.rewrite_journal()
     (tmp_path / FILE_NAME).write_bytes(damage)
-    if damage:
-        with pytest.raises(StoreError, match="restore it from a copy"):
-            Store(tmp_path)
-    else:
-        with Store(tmp_path) as store:
-            assert store.counts() == (0, 0)
+    with pytest.raises(LibraryDamaged):
+        Store(tmp_path)
 
 
-def test_a_library_of_a_newer_program_is_refused(tmp_path: Path) -> None:
-    Store(tmp_path, create=True).close()
+def test_a_text_that_changed_on_the_disk_is_not_given_out(tmp_path: Path) -> None:
+    with Store(tmp_path, create=True) as store:
+        add(store)
+    with sqlite3.connect(tmp_path / FILE_NAME) as db:
+        db.execute("UPDATE papers SET abstract = replace(abstract, 'One', 'Onf')")
+        db.execute("UPDATE units SET vectors = zeroblob(length(vectors))")
+    db.close()
+    with Store(tmp_path) as store:
+        with pytest.raises(LibraryDamaged, match="checksum of paper 'p'"):
+            store.paper("p")
+        with pytest.raises(LibraryDamaged, match="vectors"):
+            store.units("p")
+
+
+@pytest.mark.parametrize("readable_by", [1, 2, 3])
+def test_a_library_of_a_newer_program_is_opened_if_it_allows_that(tmp_path: Path, readable_by: int) -> None:
+    with Store(tmp_path, create=True) as store:
+        add(store)
     with sqlite3.connect(tmp_path / FILE_NAME) as db:
         db.execute("PRAGMA user_version=99")
+        db.execute("ALTER TABLE papers ADD COLUMN colour TEXT")
+        db.execute("CREATE TABLE novelties (n INTEGER)")
+        db.execute("UPDATE meta SET value = ? WHERE key = 'readable_by'", (str(readable_by),))
     db.close()
-    with pytest.raises(StoreError, match="format 99.*update the program"):
-        Store(tmp_path)
+    if readable_by > 2:
+        with pytest.raises(StoreError, match="format 99.*update the program"):
+            Store(tmp_path)
+        return
+    with Store(tmp_path) as store:
+        add(store, "q")
+        assert store.counts() == (2, 4)
 
 
 def test_vectors_of_another_encoder_are_refused(tmp_path: Path) -> None:

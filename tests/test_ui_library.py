@@ -15,12 +15,14 @@ from urllib.parse import quote, urlencode, urlsplit
 import pytest
 from browser import findings, serving, watched
 from conftest import make_records, write_jsonl
+from live_server import LiveServer
 
 from assistant import Assistant, Config
 from assistant.store import Store
 from assistant.ui import library
 from assistant.ui.library import Wanted
 from assistant.ui.plot import bars
+from assistant.write import writing
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -344,6 +346,11 @@ def add(page: Page, *files: Path, text: str = "") -> None:
     page.get_by_role("button", name="Add", exact=True).click()
 
 
+def listed(services: LiveServer) -> str:
+    """The setting that lets live sources be asked at a server of ours."""
+    return ",".join(f"{name}={address}" for name, address in services.hosts.items())
+
+
 def became(page: Page) -> str:
     """Wait for the ledger, and for the library that is shown anew."""
     with page.expect_response(re.compile("/page/library$")):
@@ -356,32 +363,35 @@ def test_the_first_papers_begin_an_own_library_and_their_ledger_accounts_for_all
     bad = write_jsonl(tmp_path / "bad.jsonl", [{"title": f"Only a title {IMAGE}"}, *make_records(2, offset=19)])
     (tmp_path / "refs.bib").write_text("@article{a, title = {A title}}\n", encoding="utf-8")
     (tmp_path / "blank.jsonl").write_text("\n", encoding="utf-8")
-    with serving(tmp_path) as url:
+    with LiveServer(3) as services, serving(tmp_path, ASSISTANT_SOURCE_HOSTS=listed(services)) as url:
         page = open_library(tab, url)
         search(page, text="study")
-        pasted = "2101.00001 10.1000/zebra.1\nhello there"
+        known = services.papers[1]
+        pasted = f"{known.arxiv} 10.9999/nobody.knows\nhello there"
         working = "event => event.target.querySelector('progress') && done(event.target.innerText)"
         page.evaluate(f"window.working = new Promise((done) => document.addEventListener('placed', {working})); 0")
         add(page, good, bad, tmp_path / "refs.bib", tmp_path / "blank.jsonl", text=pasted)
         said = became(page)
         assert re.fullmatch(r"Adding… (\d+ papers encoded so far, )?\d+ s", page.evaluate("window.working").strip())
-        assert "21 new, 0 updated, 0 unchanged, 1 merged into others, 6 rejected" in said
+        assert "22 new, 0 updated, 0 unchanged, 1 merged into others, 5 rejected" in said
         rows = page.locator("#library-outcome tbody tr").all_inner_texts()
         assert [row.split("\t") for row in rows] == [
             ["good papers.jsonl", "20", "20", "0", "0", "0", "0"],
             ["bad.jsonl", "3", "1", "0", "0", "1", "1"],
-            ["blank.jsonl", "1", "0", "0", "0", "0", "1"],
             ["refs.bib", "1", "0", "0", "0", "0", "1"],
-            ["pasted ids and links", "3", "0", "0", "0", "0", "3"],
+            ["blank.jsonl", "1", "0", "0", "0", "0", "1"],
+            [f"arxiv:{known.arxiv}", "1", "1", "0", "0", "0", "0"],
+            ["doi:10.9999/nobody.knows", "1", "0", "0", "0", "0", "1"],
+            ["pasted ids and links", "1", "0", "0", "0", "0", "1"],
         ]
-        assert IMAGE in said and "cannot read blank.jsonl: the file is empty" in said and "looks like BibTeX" in said
-        assert "2101.00001 is an arXiv id: papers are not fetched" in said and "'hello there' is no arXiv id" in said
+        assert IMAGE in said and "cannot read blank.jsonl: the file is empty" in said
+        assert "no abstract for the title 'A title'" in said and "'hello there' is no arXiv id" in said
         assert findings(page) == []
         with page.expect_download() as download:
             page.get_by_role("link", name="Download the ledger").click()
         ledger = json.loads(Path(download.value.path()).read_text(encoding="utf-8"))
-        assert ledger["totals"]["new"] == 21 and ledger["sources"][0]["source"] == "good papers.jsonl"
-        page.locator("#library-summary").get_by_text("21 papers").wait_for()
+        assert ledger["totals"]["new"] == 22 and ledger["sources"][0]["source"] == "good papers.jsonl"
+        page.locator("#library-summary").get_by_text("22 papers").wait_for()
         assert page.locator('#library-form [name="text"]').input_value() == "study"
         shows(page, "21 papers match")
         assert "sample" not in page.locator(".library").first.inner_text()
@@ -389,7 +399,7 @@ def test_the_first_papers_begin_an_own_library_and_their_ledger_accounts_for_all
         assert page.locator("#library-add-form .chosen li").count() == 0
         assert get(url, "/page/library/ledger.json")[0] == 404  # another owner's
         page.reload()
-        open_library(page, url).locator("#library-outcome").get_by_text("21 new").wait_for()
+        open_library(page, url).locator("#library-outcome").get_by_text("22 new").wait_for()
         add(page, good)
         page.locator("#library-outcome").get_by_text("0 new, 0 updated, 20 unchanged").wait_for()
     kept = {file.name for file in (tmp_path / "data" / "assistant" / "library" / "added").rglob("*") if file.is_file()}
@@ -413,7 +423,7 @@ def test_a_library_that_another_writes_to_is_told_and_nothing_is_lost(
     url, folder = own_page
     page = open_library(tab, url)
     file = write_jsonl(tmp_path / "more.jsonl", make_records(2, offset=200))
-    with Store(folder) as store, store.writing("test"):
+    with Store(folder) as store, writing(store, "test"):
         add(page, file)
         page.get_by_text(re.compile("is being written by process .* wait until it ends")).wait_for()
         assert page.locator("#library-add-form .chosen").inner_text() == "more.jsonl"

@@ -1,7 +1,8 @@
 """Papers that are added on the page: uploads and pasted text -> files of the library -> the ledger of what they gave.
 
 An ingest goes on to its end whether or not a page still looks on. Each owner has one addition at a time, the last of
-which is kept. What cannot be fetched or read is refused by its line, in the ledger, in words.
+which is kept. Ids and links that the library does not hold are asked for at the services that know them; what cannot be
+fetched or read is refused by its line, in the ledger, in words.
 """
 
 from __future__ import annotations
@@ -22,8 +23,12 @@ from weakref import WeakKeyDictionary
 from assistant.answer import Assistant
 from assistant.clean import drop_unseen
 from assistant.errors import AssistantError, ConfigError, StoreError
+from assistant.identity import keys_of
 from assistant.ingest import Ledger, SourceLedger
-from assistant.papers import FORMATS, Rejected
+from assistant.papers import Rejected
+from assistant.sources import FORMATS
+from assistant.sources.content import Content
+from assistant.sources.live import parse
 from assistant.ui.desk import Desk
 
 FOLDER = "added"
@@ -36,23 +41,6 @@ NAME_BYTES = 120
 PIECE_BYTES = 1 << 20
 LINE_CHARS = 200
 """A pasted line this long is no id and no link: the text is taken for a file."""
-HEAD_BYTES = 4_096
-"""So much of a file tells its format."""
-
-_IDS = {
-    "an arXiv id": r"(?:arxiv:|https?://(?:www\.)?arxiv\.org/(?:abs|pdf)/)?(?P<arxiv>\d{4}\.\d{4,5}|[a-z-]+/\d{7})"
-    r"(?:v\d+)?(?:\.pdf)?",
-    "a DOI": r"(?:doi:|https?://(?:dx\.)?doi\.org/)?(?P<doi>10\.\d{4,9}/\S+)",
-    "a PubMed id": r"(?:pmid:|https?://pubmed\.ncbi\.nlm\.nih\.gov/)(?P<pmid>\d{1,9})/?",
-    "a link": r"https?://\S+",
-}
-_KNOWN_BY = {
-    "bibtex": ("BibTeX", r"\s*(?:%[^\n]*\s+)*@\w+\s*[{(]"),
-    "ris": ("RIS", r"\s*TY {1,2}- "),
-    "csv": ("CSV", r"(?![{\[])(?=[^\n]*\btitle\b)(?=[^\n]*\babstract\b)[^\n]*[,;\t]"),
-}
-"""Formats by name, and how their files begin."""
-
 _log = logging.getLogger(__name__)
 
 
@@ -139,21 +127,18 @@ def _work(addition: Addition, assistant: Assistant, files: Sequence[Path], ids: 
 
 
 def _add(assistant: Assistant, files: Sequence[Path], ids: str, addition: Addition) -> Ledger:
-    """Ingest kept files and account for ids; return the ledger, its sources called as they were uploaded."""
-    unread = {file: _unread(file) for file in files}
-    readable = [file for file in files if not unread[file]]
-    if readable:
-        ledger = assistant.ingest(readable, progress=addition.count)
+    """Ingest kept files and what ids and links name; return the ledger, files called as they were uploaded."""
+    named, others = _read_names(assistant, ids)
+    if files or named:
+        ledger = assistant.ingest([*files, *named], progress=addition.count)
     else:
         status = assistant.status()
         ledger = Ledger([], status["papers"], status["chunks"], 0, 0.0)
-    for file, why in unread.items():
-        if why:
-            ledger.sources.append(SourceLedger(str(file), "unknown", 1, rejected=[Rejected("the whole source", why)]))
     for source in ledger.sources:
-        _rename(source)
-    if ids.strip():
-        ledger.sources.append(_look_up(assistant, ids))
+        if source.source not in named:
+            _rename(source)
+    if others.found:
+        ledger.sources.append(others)
     return ledger
 
 
@@ -187,19 +172,6 @@ def _keep(folder: Path, name: str, content: BinaryIO) -> Path:
         ) from error
 
 
-def _unread(file: Path) -> str:
-    """Return why a file is not read, where its format is known but has no reader."""
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(HEAD_BYTES).decode("utf-8-sig", "replace")
-    except OSError:
-        return ""  # the ingest will say it
-    for form, (name, begins) in _KNOWN_BY.items():
-        if form not in FORMATS and re.match(begins, head, re.IGNORECASE):
-            return f"this looks like {name}, which cannot be read; save it as JSON lines of title and abstract"
-    return ""
-
-
 def _rename(source: SourceLedger) -> None:
     """Call a source as it was uploaded; one that gave nothing is not kept."""
     kept = Path(source.source)
@@ -216,40 +188,32 @@ def _rename(source: SourceLedger) -> None:
 
 def _is_file(text: str) -> bool:
     """Tell whether a pasted text is the content of a file, rather than a list of ids and links."""
-    if any(re.match(begins, text, re.IGNORECASE) for _, begins in _KNOWN_BY.values()):
-        return True
-    return text.lstrip()[:1] in {"{", "["} or any(len(line) >= LINE_CHARS for line in text.splitlines())
+    content = Content(PASTED, io.BytesIO(text.encode("utf-8", "replace")))
+    is_told = any(form.fits(content) for name, form in FORMATS.items() if name != "page")
+    return is_told or any(len(line) >= LINE_CHARS for line in text.splitlines())
 
 
-def _look_up(assistant: Assistant, text: str) -> SourceLedger:
-    """Account for each id and link of a list: known to the library, or refused, for nothing is fetched from outside."""
+def _read_names(assistant: Assistant, text: str) -> tuple[list[str], SourceLedger]:
+    """Return the live sources that a pasted list names, and an account of what need not or cannot be asked for."""
+    named: dict[str, None] = {}
     ledger = SourceLedger("pasted ids and links", "ids")
     for number, line in enumerate(text.splitlines(), 1):
         parts = [part for part in re.split(r"[\s,;]+", line) if part]
-        for part in parts if all(_kind(each) for each in parts) else [line.strip()]:
-            ledger.found += 1
-            if _is_known(assistant, part):
-                ledger.unchanged += 1
-            else:
-                ledger.rejected.append(Rejected(f"line {number}", _why_not(part)))
-    return ledger
-
-
-def _kind(part: str) -> str:
-    return next((kind for kind, form in _IDS.items() if re.fullmatch(form, part, re.IGNORECASE)), "")
-
-
-def _is_known(assistant: Assistant, part: str) -> bool:
-    """Tell whether the person's own library holds the paper that an id names."""
-    found = re.fullmatch("|".join(list(_IDS.values())[:3]), part, re.IGNORECASE)
-    if not found or assistant.library == "sample":
-        return False
-    ((name, value),) = ((name, value) for name, value in found.groupdict().items() if value)
-    return assistant.paper(f"{name}:{value.lower()}") is not None
-
-
-def _why_not(part: str) -> str:
-    kind, shown = _kind(part), f"{part[:120]}…" if len(part) > 120 else part
-    if kind:
-        return f"{shown} is {kind}: papers are not fetched from elsewhere; download its record and drop the file here"
-    return f"{shown!r} is no arXiv id, DOI or link; paste one of these, or the text of a whole file"
+        if not parts:
+            continue
+        for part in parts if all(keys_of(part) for part in parts) else [line.strip()]:
+            keys = keys_of(part)
+            if keys and assistant.library != "sample" and assistant.paper(part):
+                ledger.found, ledger.unchanged = ledger.found + 1, ledger.unchanged + 1
+                continue
+            try:
+                query = parse(keys[0] if keys else part)
+                if query is None:
+                    raise ConfigError(
+                        f"{part[:120]!r} is no arXiv id, DOI, PubMed id or link to a paper; paste one of these, or the"
+                        " text of a whole file"
+                    )
+                named[query.name] = None
+            except ConfigError as error:
+                ledger.reject(Rejected(f"line {number}", str(error)))
+    return list(named), ledger

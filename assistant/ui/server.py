@@ -71,20 +71,22 @@ def serve(assistant: Assistant, *, host: str, port: int) -> None:
     with listener, suppress(KeyboardInterrupt):
         desk = Desk(assistant)
         app = build_app(desk)
-        threading.Thread(target=_warm_up, args=(desk,), name="warm-up", daemon=True).start()
+        threading.Thread(target=_prepare, args=(desk,), name="prepare", daemon=True).start()
         try:
             _run(app, listener, f"http://{f'[{address}]' if ':' in address else address}:{port}")
         finally:
             desk.close()
 
 
-def _warm_up(desk: Desk) -> None:
+def _prepare(desk: Desk) -> None:
+    """Open all that a first question needs; then encode the library anew if the settings name another encoder."""
     desk.seen.wait(PAINT_S)
     try:
         desk.assistant.warm_up()
         desk.first_questions()
+        desk.assistant.reencode()
     except Exception as error:  # noqa: BLE001 - a border: the first question will say it too
-        _log.warning("the library could not be opened ahead of the first question: %s", error)
+        _log.warning("the library could not be made ready ahead of the first question: %s", error)
 
 
 def _run(app: FastAPI, listener: socket.socket, url: str) -> None:
