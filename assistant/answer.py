@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from assistant import abstain, atlas, bibliography, explore, replay, retrieve, suggest, table
 from assistant import ingest as _ingest
@@ -34,9 +34,6 @@ from assistant.llm import LLM, LLMStream
 from assistant.papers import FIELDS
 from assistant.prompt import Templates, build_prompt, load_templates
 from assistant.rerank import Reranker
-from assistant.sources import FORMATS
-from assistant.sources import find as find_sources
-from assistant.sources.live import Fetcher
 from assistant.store import Store
 from assistant.types import (
     Answer,
@@ -53,6 +50,9 @@ from assistant.types import (
     Turn,
     Usage,
 )
+
+if TYPE_CHECKING:
+    from assistant.sources.live import Fetcher
 
 REQUESTS = 3
 """Most requests to the endpoint for one question."""
@@ -284,6 +284,8 @@ class Assistant:
             CorpusError: A folder or a glob without any file.
             StoreError: The library cannot be written, or another process is writing to it.
         """
+        from assistant.sources import FORMATS, find  # who only asks reads no files
+
         if isinstance(sources, (str, Path)) or not sources:
             raise ConfigError(f"sources is {sources!r}; give a list with at least one file, folder or glob")
         if form is not None and form not in FORMATS:
@@ -293,15 +295,33 @@ class Assistant:
             if name not in FIELDS:
                 hint = nearest(name, FIELDS) or f"; the fields are {', '.join(FIELDS)}"
                 raise ConfigError(f"unknown field {name!r}{hint}")
-        found = find_sources([str(source) for source in sources])
+        found = find([str(source) for source in sources])
         reading = _ingest.Reading(form, mapping or {}, sync=sync, dry=dry_run, fetcher=self._open_fetcher)
         return self._library.ingest(found, reading, progress)
 
     def _open_fetcher(self) -> Fetcher:
         """Return what asks live sources, as the settings say."""
+        from assistant.sources.live import Fetcher
+
         config = self.config
         hosts, keys = config.source_addresses, config.source_keys
         return Fetcher(hosts=hosts, contact=config.contact or "", keys=keys, cache=cache_folder() / "replies")
+
+    def pack(self) -> Iterator[bytes]:
+        """Yield the file of the whole library, vectors included, piece by piece; `import_library` takes it in."""
+        from assistant.pack import pack
+
+        return pack(self._library.store())
+
+    @_restoring
+    def import_library(self, file: str | Path, *, progress: Callable[[int], None] | None = None) -> _ingest.Ledger:
+        """Take in what `pack` wrote, into an empty library or into this one; again, it changes nothing.
+
+        Raises:
+            CorpusError: The file is damaged, or no such file; nothing was changed.
+            StoreError: The library cannot be written, or another process is writing to it.
+        """
+        return self._library.take_in(Path(file), progress)
 
     @_restoring
     def remove(self, ids: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -362,11 +382,15 @@ class Assistant:
 
     @_restoring
     def papers(self, text: str = "", *, where: Sequence[str] = ()) -> list[Paper]:
-        """Return all papers whose title, authors or venue contain `text`, filtered by `where`, in order of entry."""
+        """Return the papers whose title, authors or venue contain `text`, or that it names, by `where`, in order."""
         condition, values, _ = retrieve.parse_where(where) if where else ("1", [], [])
         if text:
-            condition += " AND (instr(fold(title), ?) OR instr(fold(authors), ?) OR instr(fold(venue), ?) OR id = ?)"
-            values = [*values, *[clean(text).casefold()] * 3, text]
+            named = [text, *keys_of(text)]
+            condition += (
+                " AND (instr(fold(title), ?) OR instr(fold(authors), ?) OR instr(fold(venue), ?) OR id = ?"
+                f" OR n IN (SELECT n FROM aliases WHERE alias IN ({','.join('?' * len(named))})))"
+            )
+            values = [*values, *[clean(text).casefold()] * 3, text, *named]
         return self._library.store().papers(condition, values)
 
     def select(

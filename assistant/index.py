@@ -12,11 +12,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 import shutil
 import stat
 import tempfile
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -46,6 +48,8 @@ TAIL_SHARE, TAIL_CHUNKS = 0.1, 5_000
 EF_SEARCH, EF_CONSTRUCTION, NEIGHBOURS = 400, 200, 16
 """HNSW: ef_search 400 finds .998 of the exact top 10 where the default finds .892 (100,000 clustered vectors)."""
 MANIFEST = "manifest.json"
+GIVEN_UP = "given-up.json"
+"""What the manifest of a generation is called whose Chroma has failed: that has been told."""
 MANIFEST_BYTES = 1 << 20
 """No manifest is nearly as large."""
 MAPPED_BYTES = 1 << 29
@@ -140,8 +144,13 @@ class Index:
         )
 
     def nearest_chunks(self, query: Floats, depth: int) -> Ints:
-        """Return the rows of the papers with the nearest chunks, from Chroma and, for the tail, an exact scan."""
+        """Return the rows of the papers with the nearest chunks, from Chroma and, for the tail, an exact scan.
+
+        An index in memory has no Chroma: all rows are candidates.
+        """
         part, tail = self.generation.part, self.tail
+        if self.generation.folder is None:
+            return np.arange(len(self.numbers))
         found = self.generation.nearest(query, max(1, min(4 * depth, len(part.chunks)))) if len(part.chunks) else []
         rows = np.searchsorted(part.chunk_starts, np.array(found, dtype=np.int64), side="right") - 1
         return np.unique(np.concatenate([rows, len(part.numbers) + np.arange(len(tail.numbers))]))
@@ -213,7 +222,7 @@ def seal(store: Store) -> bool:
 
 
 class _Unsound(Exception):
-    """No generation can be used; the text says why, empty when there has never been one."""
+    """No generation can be used; the text says why, empty when there is nothing to tell."""
 
 
 class Lexicon:
@@ -296,7 +305,7 @@ class Lexicon:
 
 
 class Generation:
-    """A sealed generation, or one that lives in memory; its Chroma is opened when first asked for."""
+    """A sealed generation, or one that lives in memory and has no Chroma; Chroma is opened when first asked for."""
 
     def __init__(self, folder: Path | None, manifest: Mapping[str, Any], part: Part, lexicon: Lexicon) -> None:
         self.folder, self.manifest, self.part = folder, manifest, part
@@ -334,6 +343,8 @@ class Generation:
     @classmethod
     def _checked(cls, folder: Path, store: Store) -> Generation:
         try:
+            if (folder / GIVEN_UP).exists():
+                raise _Unsound("")
             manifest = json.loads(_read_manifest(folder / MANIFEST))
             if manifest.pop("seal") != _seal(manifest):
                 raise _Unsound("its manifest is damaged")
@@ -370,8 +381,7 @@ class Generation:
         with self._lock:
             if self._fault is None and self._chroma is None:
                 try:
-                    if self.folder is None:
-                        raise ValueError("an index in memory has none")
+                    assert self.folder
                     self._chroma = self._open_chroma(self.folder)
                 except Exception as error:
                     raise self._give_up(error) from error
@@ -382,17 +392,21 @@ class Generation:
     def _give_up(self, error: Exception) -> StoreError:
         """Use Chroma no more, and let the next opening build it anew."""
         self._chroma, self._fault = None, f"Chroma cannot be used ({error}); the next start builds it anew"
-        if self.folder is not None:
-            for older in self.folder.parent.glob("gen-*"):
-                if older.name <= self.folder.name:
-                    with suppress(OSError):  # As a draft it is swept away.
-                        older.rename(older.with_name(f"draft-{older.name}"))
+        assert self.folder
+        with suppress(OSError):
+            (self.folder / MANIFEST).rename(self.folder / GIVEN_UP)
         return StoreError(self._fault)
 
     def _open_chroma(self, folder: Path) -> Any:
         # Damaged files of its graph can stop the process: they are looked at again, just before they are read.
         _check_files(folder, {name: each for name, each in self.manifest["files"].items() if name.startswith("chroma")})
-        collection = _client(folder / "chroma").get_collection("chunks", embedding_function=None)
+        home = folder / "chroma"
+        if not os.access(home, os.W_OK):  # Chroma writes a line when it opens its database.
+            home = Path(tempfile.mkdtemp(prefix="assistant-chroma-"))
+            weakref.finalize(self, shutil.rmtree, home, ignore_errors=True)
+            shutil.copytree(folder / "chroma", home, dirs_exist_ok=True, copy_function=shutil.copyfile)
+            home.chmod(0o700)
+        collection = _client(home).get_collection("chunks", embedding_function=None)
         n = len(self.part.chunks)
         # Its database changes whenever it is opened, so it has no checksum: every chunk has to be in it.
         ids = sorted(

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import numpy as np
 
@@ -27,11 +27,13 @@ from assistant.embed import Encoder
 from assistant.errors import CorpusError
 from assistant.identity import contradict, keys_of, merge, new_id, same_abstract, strong_keys, title_key
 from assistant.papers import Record, Rejected
-from assistant.sources import Opened, Source, open_live_source, open_source
-from assistant.sources.live import Fetcher, Query
 from assistant.store import Store, Units
 from assistant.types import Chunk
 from assistant.write import Writer, digest_of, writing
+
+if TYPE_CHECKING:
+    from assistant.sources import Opened, Source
+    from assistant.sources.live import Fetcher
 
 BATCH = 64
 """Papers encoded and committed together: some seconds of work that an interruption can cost."""
@@ -155,8 +157,8 @@ class Reading:
     """What left a source leaves the library."""
     dry: bool = False
     """Tell what would become of the records, and keep nothing."""
-    fetcher: Callable[[], Fetcher] = Fetcher
-    """Makes what asks live sources, when there is one."""
+    fetcher: Callable[[], Fetcher] | None = None
+    """Makes what asks live sources, when there is one; None: one without settings."""
 
 
 class _DryRunEndsError(Exception):
@@ -331,9 +333,12 @@ class _Run:
 
     def read(self, source: Source) -> list[SourceLedger]:
         """Read a source to its end, in committed batches; return a ledger for each thing in it that holds records."""
+        from assistant.sources import open_live_source, open_source  # who only asks reads no files
+        from assistant.sources.live import Fetcher, Query
+
         if isinstance(source, Query):
             if self._fetcher is None:
-                self._fetcher = self._reading.fetcher()
+                self._fetcher = (self._reading.fetcher or Fetcher)()
             return list(map(self._read, open_live_source(source, self._fetcher)))
         return list(map(self._read, open_source(source, self._reading.form, self._reading.mapping)))
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from assistant import index as _index
 from assistant import ingest as _ingest
@@ -22,9 +23,11 @@ from assistant.embed import Encoder, open_encoder
 from assistant.errors import AssistantError, EncoderMismatch, LibraryDamaged
 from assistant.index import Index
 from assistant.recover import open_library, restore
-from assistant.sources import Source
 from assistant.store import Store
 from assistant.write import writing
+
+if TYPE_CHECKING:
+    from assistant.sources import Source
 
 LEAVE_S = 60.0
 """How long a library that has changed stays open as it was, for those who are reading it."""
@@ -211,6 +214,23 @@ class Library:
                 self._reencode(store, encoder, progress)
             ledger = _ingest.ingest(store, encoder, sources, reading=reading, progress=progress)
             self._name_encoder(store)
+        self.forget()
+        return ledger
+
+    def take_in(self, file: Path, progress: Progress | None = None) -> _ingest.Ledger:
+        """Take in a library's file, checked as a whole before anything is changed; see `assistant.move`."""
+        from assistant import move  # most runs move nothing
+        from assistant.parcel import Parcel
+
+        encoder = self.wanted_encoder()
+        with Parcel(file) as parcel:
+            move.check(parcel, encoder)
+            store, notes = open_library(self.folder, create=True)
+            self.notes = (*self.notes, *notes)
+            with store:
+                self._reencode(store, encoder, progress)
+                ledger = move.take_in(store, encoder, parcel, progress=progress)
+                self._name_encoder(store)
         self.forget()
         return ledger
 

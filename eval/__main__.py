@@ -1,4 +1,4 @@
-"""`python -m eval retrieval | answers | compare | report | study | fit | page`: run the evaluation, print tables."""
+"""`python -m eval retrieval | answers | compare | report | study | fit | page | bench`: measure, print tables."""
 
 from __future__ import annotations
 
@@ -314,6 +314,44 @@ def durability(*, trials: int, real: int, seed: int, damage: bool, out: str | No
             print(f"{kind:{width}}" + "".join(f"{row[name]!s:>14}" for name in names))
     if result["failed"]:
         print(f"eval: {len(result['failed'])} failed", file=sys.stderr)
+        sys.exit(1)
+
+
+@cli.command()
+@click.option(
+    "--papers", multiple=True, metavar="SOURCE", help="What is ingested; default: the tests' corpus, or the sample."
+)
+@click.option("--questions", metavar="FILE", default=str(ROOT / "eval" / "questions" / "dev.jsonl"), help="Searched.")
+@click.option("--sizes", default="10k,100k,1M", show_default=True, help="Chunks of made-up libraries; '' for none.")
+@click.option("--repeats", type=click.IntRange(1), default=4, show_default=True, metavar="N", help="Rounds.")
+@click.option("--only", multiple=True, type=click.Choice(["ingest", "search", "help"]), help="Measure this part alone.")
+@click.option("--alone", is_flag=True, help="Without LangChain + Chroma.")
+@click.option("--check", metavar="FILE", help="JSON of bars, as eval/floors/bench.json; exit 1 when one is missed.")
+@click.option("--plot", metavar="FILE", help="Draw cost against size as SVG.")
+@click.option("--out", metavar="FILE", help="Keep the result as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+def bench(
+    *, papers: tuple[str, ...], questions: str, sizes: str, repeats: int, only: tuple[Any, ...], alone: bool,
+    check: str | None, plot: str | None, out: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Measure start, ingest, search and memory beside LangChain + Chroma and beside the machine's own limits."""
+    from eval.bench import report
+    from eval.bench.run import Plan, default_papers, measure, read_sizes
+
+    bars = report.read_bars(Path(check) if check else report.BARS)
+    asked = tuple(each.question for each in data.read_questions(Path(questions)) if not each.history)
+    parts = frozenset(only or ("ingest", "search", "help"))
+    plan = Plan(papers or default_papers(), asked, read_sizes(sizes), repeats, parts, alone)
+    result = measure(plan, lambda text: print(f"eval: {text}", file=sys.stderr, flush=True))
+    rows = report.figures(result, bars)
+    stamp = {"commit": _commit(), "config": Config().digest}
+    _finish({"what": "bench", "figures": rows, **stamp, **result}, out, as_json=as_json)
+    if plot:
+        report.draw(result, Path(plot))
+    if not as_json:
+        print(report.tables(result, rows))
+    if check and (lines := report.missed(rows)):
+        print("\n".join(f"eval: {line}" for line in lines), file=sys.stderr)
         sys.exit(1)
 
 

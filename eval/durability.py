@@ -132,8 +132,7 @@ def ingest_and_hold(folder: Path, sources: Path) -> None:
     """Ingest all files and keep the library open: its last commits then stand in SQLite's log alone."""
     _index.TAIL_CHUNKS, _index.TAIL_SHARE = 1, 0.0
     _say("begin")
-    with closing(HashedLibrary(Config(library=folder))) as library:
-        library.view()
+    with Store(folder, create=True), closing(HashedLibrary(Config(library=folder))) as library:
         library.ingest(sorted(sources.iterdir()), Reading())
         _say("done")
         sys.stdin.read()

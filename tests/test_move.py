@@ -416,7 +416,7 @@ HARMS: dict[str, tuple[dict[str, Change], str]] = {
         {PAPERS: lambda data: b"\n".join(data.splitlines()[::-1]) + b"\n"}, "which is no paper that comes there",
     ),
     "units of a paper that is not there": ({UNITS: one_id("nobody")}, "tells of 'nobody'"),
-    "a chunk outside": ({UNITS: edited(lambda line: line["chunks"].append([0, 9**9, 1]))}, "vectors"),
+    "a chunk outside": ({UNITS: edited(lambda line: line["chunks"].append([0, 9**9, 1]))}, "no runs"),
     "a chunk that ends too late": ({UNITS: edited(lambda line: line["chunks"][0].__setitem__(1, 5_000))}, "no runs"),
     "a chunk that begins before": ({UNITS: edited(lambda line: line["chunks"][0].__setitem__(0, -1))}, "no lists"),
     "a chunk of a million tokens": ({UNITS: edited(lambda line: line["chunks"][0].__setitem__(2, 10**6))}, "no runs"),

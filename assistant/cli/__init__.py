@@ -70,6 +70,7 @@ def _cli(verbose: bool) -> None:  # noqa: FBT001 - click passes it by name
 
 for _command in (
     questions.search, questions.ask, questions.chat, questions.replay_file, questions.serve,
-    library.ingest, library.papers, library.ledger, library.split, library.remove, library.export, library.status,
+    library.ingest, library.papers, library.ledger, library.split, library.remove, library.export, library.import_file,
+    library.status, library.doctor,
 ):  # fmt: skip
     _cli.add_command(_command)

@@ -143,7 +143,10 @@ def papers(
 @click.option("--id", "ids", multiple=True, metavar="ID", help="A paper, by id or alias; may be repeated.")
 @WHERE
 @click.option(
-    "--format", "form", metavar="F", help="bibtex, ris, jsonl, csv or markdown; default: by FILE's ending, else bibtex."
+    "--format",
+    "form",
+    metavar="F",
+    help="bibtex, ris, jsonl, csv, markdown or library; default: by FILE's ending, else bibtex.",
 )
 @click.option("--output", "file", metavar="FILE", help="Write a file, whole or not at all, instead of stdout.")
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
@@ -160,7 +163,11 @@ def export(
     settings: dict[str, Any],
     config_file: str | None,
 ) -> None:
-    """Write the papers, or those that TEXT, --id and --where all admit, for other programs to read."""
+    """Write the papers, or those that TEXT, --id and --where all admit, for other programs to read.
+
+    With --format library all of it with its vectors, for `assistant import`; the names of the files that the papers
+    came from go along.
+    """
     from assistant.bibliography import FORMATS
 
     if as_json and file is None:
@@ -168,6 +175,17 @@ def export(
     form = _export_format(form, file)
     target = None if file is None else _check_output(file, force=force)
     with open_assistant(settings, config_file) as assistant:
+        if form == "library":
+            if target is None or text or ids or where:
+                raise ConfigError(
+                    "a whole library goes to a file, unselected: give --output FILE.assistant.zip alone"
+                )
+            _write_pieces(target, assistant.pack())
+            n = assistant.status()["papers"]
+            if as_json:
+                print_json({"file": file, "format": form, "papers": n})
+            print(plain(f"the library of {n} papers written to {file}"), file=sys.stderr)
+            return
         n, chosen = assistant.select(text, ids=ids, where=where, full=form == "jsonl")
         pieces = FORMATS[form].write(chosen)
         if target is None:
@@ -176,10 +194,28 @@ def export(
             sys.stdout.writelines(pieces)
             sys.stdout.flush()
         else:
-            _write_pieces(target, pieces)
+            _write_pieces(target, (piece.encode("utf-8", "replace") for piece in pieces))
         if as_json:
             print_json({"file": file, "format": form, "papers": n})
         print(plain(f"{n} papers of {name_of(assistant)} written{f' to {file}' if file else ''}"), file=sys.stderr)
+
+
+@click.command("import")
+@click.argument("file", metavar="FILE")
+@common
+def import_file(*, file: str, as_json: bool, settings: dict[str, Any], config_file: str | None) -> None:
+    """Take in a whole library, as `assistant export --format library` wrote it; again, it changes nothing."""
+    from tqdm import tqdm
+
+    with open_assistant(settings, config_file) as assistant:
+        with tqdm(
+            desc="importing", unit=" papers", file=sys.stderr, disable=None if not as_json else True, leave=False
+        ) as bar:
+            ledger = assistant.import_library(file, progress=bar.update)
+        if as_json:
+            print_json(ledger.as_dict())
+        else:
+            _print_ledger(ledger, assistant.folder)
 
 
 @click.command()
@@ -212,17 +248,37 @@ def status(*, as_json: bool, settings: dict[str, Any], config_file: str | None) 
         say(f"{name:8} {value}")
 
 
+@click.command()
+@common
+def doctor(*, as_json: bool, settings: dict[str, Any], config_file: str | None) -> None:
+    """Look at the program, the library, the encoder and the endpoint, and say what to do."""
+    from assistant.config import Config
+    from assistant.doctor import Check, examine
+
+    checks: list[Check] = []
+
+    def tell(check: Check) -> None:
+        checks.append(check)
+        for line in [] if as_json else check.lines:
+            say(line)
+
+    is_well = examine(Config(config_file, **settings), tell)
+    if as_json:
+        print_json({"ok": is_well, "checks": [each.as_dict() for each in checks]})
+    if not is_well:
+        sys.exit(1)
+
+
 def _export_format(form: str | None, file: str | None) -> str:
     """Return the format that is asked for, or told by the ending of the file's name."""
     from assistant.bibliography import FORMATS
     from assistant.config import nearest
 
-    if form == "library":
-        raise ConfigError(
-            "cannot export as 'library': a whole library cannot be moved yet; jsonl holds what `assistant ingest` reads"
-        )
+    if form == "library" or (form is None and (file or "").endswith(".assistant.zip")):
+        return "library"
     if form is not None and form not in FORMATS:
-        hint = nearest(form, FORMATS) or f"; the formats are {', '.join(FORMATS)}"
+        known = [*FORMATS, "library"]
+        hint = nearest(form, known) or f"; the formats are {', '.join(known)}"
         raise ConfigError(f"unknown format {form!r}{hint}")
     by_suffix = {each.suffix: name for name, each in FORMATS.items()}
     return form or by_suffix.get(Path(file or "").suffix.lower(), "bibtex")
@@ -247,11 +303,11 @@ def _check_output(file: str, *, force: bool) -> Path:
     return target
 
 
-def _write_pieces(target: Path, pieces: Iterable[str]) -> None:
+def _write_pieces(target: Path, pieces: Iterable[bytes]) -> None:
     from assistant.whole import write_whole
 
     try:
-        write_whole(target, (piece.encode("utf-8", "replace") for piece in pieces))
+        write_whole(target, pieces)
     except OSError as error:
         raise AssistantError(
             f"cannot write {target}: {error.strerror or error}; free some space, or name another file"

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +64,9 @@ def draw(n_chunks: int, dim: int) -> Iterator[Block]:
         rng = np.random.default_rng([SEED, n_chunks, start])
         size = min(BLOCK, n - start)
         # A word of rank r is drawn about 1/r as often as the first (Zipf's law).
-        ranks = np.minimum(np.exp(rng.random((size, SENTENCES, WORDS)) * np.log(VOCABULARY)), VOCABULARY).astype(int) - 1
+        ranks = (
+            np.minimum(np.exp(rng.random((size, SENTENCES, WORDS)) * np.log(VOCABULARY)), VOCABULARY).astype(int) - 1
+        )
         papers = _unit(centres[rng.integers(len(centres), size=size)] + FROM_CENTRE * _steps(rng, (size, dim)))
         parts = papers[:, None] + FROM_PAPER * _steps(rng, (size, 1 + CHUNKS + SENTENCES, dim))
         vectors = _unit(parts).astype(np.float16)
@@ -133,5 +135,6 @@ def _steps(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float
     return rng.standard_normal(shape, dtype=np.float32) / np.float32(np.sqrt(shape[-1]))
 
 
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+def _unit(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / lengths, dtype=np.float32)

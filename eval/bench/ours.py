@@ -35,6 +35,7 @@ def texts(papers: Sequence[str], out: str) -> dict[str, Any]:
 
     from assistant.config import Config
     from assistant.embed import open_encoder
+    from assistant.ingest import identity
     from assistant.store import Store
 
     encoder = _Watched(open_encoder(Config()), encode=False)
@@ -45,7 +46,7 @@ def texts(papers: Sequence[str], out: str) -> dict[str, Any]:
         lines.writelines(json.dumps({"text": text}) + "\n" for text in encoder.texts)
     lengths = _lengths(encoder, encoder.texts)
     work = {"texts": len(lengths), "tokens": sum(lengths), "flops": sum(map(_flops, lengths))}
-    return {"papers": counts[0], "chunks": counts[1], **work, "encoder": encoder.identity}
+    return {"papers": counts[0], "chunks": counts[1], **work, "encoder": identity(encoder)}
 
 
 def ingest(papers: Sequence[str], folder: str) -> dict[str, Any]:
@@ -126,7 +127,7 @@ def parts(folder: str, questions: Sequence[str], k: int, turn: int, where: str |
             name = list(things)[(i + turn) % len(things)]
             ms[name].append(_ms(things[name], question))
             ms["scan"].append(_ms(lambda query: scan.best(query, k), scan.queries[i % len(scan.queries)]))
-        recall = _recall(store, index, scan, config.search)
+        recall = _recall(index, scan, config.search)
         lengths = _lengths(encoder, questions)
         return {
             "ms": ms, "recall": recall, "chunks": len(scan.vectors), "scan_bytes": _scan_bytes(index),
@@ -203,7 +204,7 @@ def _dense(store: Store, index: Index, query: Any, k: int, how: str) -> object:
     return shown
 
 
-def _recall(store: Store, index: Index, scan: _Scan, how: str) -> float:
+def _recall(index: Index, scan: _Scan, how: str) -> float:
     """Return which share of the true nearest papers, by best chunk, the product finds; ties count as found."""
     import numpy as np
 
@@ -240,8 +241,10 @@ def _lengths(encoder: Any, texts: Sequence[str]) -> list[int]:
 
 
 def _flops(tokens: int) -> int:
-    """Return the matrix work of encoding a text: per layer four products of width x width, two of width x inner, and
-    each token's likeness to each other and the sum weighted by it; a multiplication and an addition count two.
+    """Return the matrix work of encoding a text; a multiplication and an addition count two.
+
+    Per token and layer: four products of width x width and two of width x inner, its likeness to each other token, and
+    their sum weighted by it (Vaswani et al. 2017, sections 3.2 and 3.3).
     """
     per_token = 2 * (4 * WIDTH * WIDTH + 2 * WIDTH * INNER) + 4 * tokens * WIDTH
     return LAYERS * tokens * per_token
@@ -267,5 +270,11 @@ def _peak_bytes() -> int:
 
 if __name__ == "__main__":
     job = json.loads(sys.argv[1])
-    deeds = {"texts": texts, "ingest": ingest, "fill": fill, "search": search, "parts": parts}
+    deeds: dict[str, Callable[..., dict[str, Any]]] = {
+        "texts": texts,
+        "ingest": ingest,
+        "fill": fill,
+        "search": search,
+        "parts": parts,
+    }
     print(json.dumps(deeds[job.pop("do")](**job)))  # noqa: T201 - its result

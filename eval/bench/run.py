@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,8 +22,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from assistant.config import cache_folder
-from assistant.errors import AssistantError
+from assistant.errors import AssistantError, ConfigError
 from assistant.export import built_in_folder
+from assistant.index import FORMAT
+from assistant.store import SCHEMA
 from eval.bench import machine, made
 
 ROOT = Path(__file__).parent.parent.parent
@@ -57,6 +60,27 @@ class Plan:
     """Without the peer."""
 
 
+def default_papers() -> tuple[str, ...]:
+    """Return the corpus that the tests use where it is at hand, else the built-in sample."""
+    corpus = Path(os.environ.get("ASSISTANT_TEST_DATA", ROOT.parent / "shared")) / "corpus"
+    return (str(corpus if corpus.is_dir() else ROOT / "assistant" / "data" / "sample.jsonl"),)
+
+
+def read_sizes(text: str) -> tuple[int, ...]:
+    """Return sizes written like `10k,100k,1M`.
+
+    Raises:
+        ConfigError: One is no size.
+    """
+    sizes = []
+    for each in filter(None, text.replace(" ", "").split(",")):
+        match = re.fullmatch(r"([1-9]\d{0,8})([kM]?)", each)
+        if not match:
+            raise ConfigError(f"cannot read the size {each!r} in {text!r}; write sizes like 10k,100k,1M")
+        sizes.append(int(match[1]) * {"": 1, "k": 1_000, "M": 1_000_000}[match[2]])
+    return tuple(sizes)
+
+
 def measure(plan: Plan, tell: Tell) -> dict[str, Any]:
     """Measure and return what each took: `report.figures` makes the figures of it.
 
@@ -70,14 +94,17 @@ def measure(plan: Plan, tell: Tell) -> dict[str, Any]:
 class _Rounds:
     def __init__(self, plan: Plan, folder: Path, tell: Tell) -> None:
         self.plan, self.folder, self.tell = plan, folder, tell
+        self._papers = [str(Path(each).absolute()) for each in plan.papers]
         self._weights = str(built_in_folder())
         self._peer = None if plan.alone else peer_python(tell)
+        self._encoder = ""
         self._limits: list[dict[str, float]] = []
 
     def run(self) -> dict[str, Any]:
         about = machine.about()
         self.tell("the texts that an ingest encodes")
-        texts = self._ours({"do": "texts", "papers": self.plan.papers, "out": str(self.folder / "texts.jsonl")})
+        texts = self._ours({"do": "texts", "papers": self._papers, "out": str(self.folder / "texts.jsonl")})
+        self._encoder = texts["encoder"]
         found: dict[str, Any] = {"texts": texts, "ingest": [], "search": {}, "help": []}
         self._look_at_machine()
         if "ingest" in self.plan.parts:
@@ -97,7 +124,7 @@ class _Rounds:
             self.tell(f"ingest, round {turn + 1} of {self.plan.repeats}")
             ours, peer = (self.folder / f"{name}-{turn}" for name in ("ours", "peer"))
             jobs: dict[str, Job] = {
-                "ours": {"do": "ingest", "papers": self.plan.papers, "folder": str(ours)},
+                "ours": {"do": "ingest", "papers": self._papers, "folder": str(ours)},
                 "peer": {
                     "do": "ingest",
                     "weights": self._weights,
@@ -111,7 +138,7 @@ class _Rounds:
 
     def _search(self, ingested: Sequence[object]) -> dict[str, Any]:
         if not ingested:
-            self._ours({"do": "ingest", "papers": self.plan.papers, "folder": str(self.folder / "ours-0")})
+            self._ours({"do": "ingest", "papers": self._papers, "folder": str(self.folder / "ours-0")})
             if self._peer:
                 job = {"do": "ingest", "weights": self._weights, "texts": str(self.folder / "texts.jsonl")}
                 self._peers({**job, "folder": str(self.folder / "peer-0")})
@@ -133,6 +160,8 @@ class _Rounds:
         parts = {"do": "parts", "folder": str(ours), "questions": questions, "k": K}
         where = made.LATER_HALF if n_chunks else None
         rounds = []
+        warm = questions[:2]
+        self._in_turn(0, {side: {**job, "questions": warm} for side, job in jobs.items()})  # maybe mends its index
         for turn in range(self.plan.repeats):
             self.tell(f"search in {name}, round {turn + 1} of {self.plan.repeats}")
             rounds.append(self._in_turn(turn, jobs))
@@ -148,7 +177,8 @@ class _Rounds:
             taken = {}
             for name, command in commands.items():
                 begun = time.perf_counter()
-                subprocess.run(command, env=_environment(), cwd=self.folder, capture_output=True, check=True)  # noqa: S603
+                env = _environment(PYTHONPATH=str(ROOT))
+                subprocess.run(command, env=env, cwd=self.folder, capture_output=True, check=True)  # noqa: S603 - ours
                 taken[name] = time.perf_counter() - begun
             rounds.append(taken)
         return rounds
@@ -157,15 +187,14 @@ class _Rounds:
 
     def _made(self, n_chunks: int) -> Path:
         """Return the folder of a made-up library, for the peer too where it takes part; made when it is not there."""
-        key = hashlib.sha256(Path(made.__file__).read_bytes() + f"{n_chunks}".encode()).hexdigest()[:16]
+        stamp = f"{self._encoder} {SCHEMA} {FORMAT}".encode()
+        key = hashlib.sha256(Path(made.__file__).read_bytes() + stamp).hexdigest()[:16]
         folder = cache_folder() / "eval" / f"made-{n_chunks}-{key}"
         if not folder.exists():
             self.tell(f"making a library of {n_chunks:,} chunks in {folder}")
             folder.parent.mkdir(parents=True, exist_ok=True)
             draft = Path(tempfile.mkdtemp(prefix="draft-", dir=folder.parent))
-            self._ours(
-                {"do": "fill", "n_chunks": n_chunks, "folder": str(draft), "for_peers": n_chunks <= PEER_CHUNKS}
-            )
+            self._ours({"do": "fill", "n_chunks": n_chunks, "folder": str(draft), "for_peers": n_chunks <= PEER_CHUNKS})
             draft.rename(folder)
         chroma = folder / "chroma"
         if self._peer and n_chunks <= PEER_CHUNKS and not chroma.exists():
@@ -185,13 +214,14 @@ class _Rounds:
         return {name: run[name](jobs[name]) for name in (names if turn % 2 == 0 else names[::-1])}
 
     def _ours(self, job: Job) -> dict[str, Any]:
-        return _run([sys.executable, "-m", "eval.bench.ours"], job, self.folder)
+        return _run([sys.executable, "-m", "eval.bench.ours"], job, self.folder, _environment(PYTHONPATH=str(ROOT)))
 
     def _peers(self, job: Job) -> dict[str, Any]:
-        return _run([str(self._peer), str(PEER)], job, self.folder)
+        return _run([str(self._peer), str(PEER)], job, self.folder, _environment())
 
     def _look_at_machine(self) -> None:
-        self._limits.append(_run([sys.executable, "-m", "eval.bench.machine"], {}, self.folder))
+        command = [sys.executable, "-m", "eval.bench.machine"]
+        self._limits.append(_run(command, {}, self.folder, _environment(PYTHONPATH=str(ROOT))))
 
 
 def peer_python(tell: Tell) -> Path:
@@ -209,8 +239,18 @@ def peer_python(tell: Tell) -> Path:
         tell(f"installing LangChain + Chroma in {folder}, once: some minutes, 2 GB")
         shutil.rmtree(folder, ignore_errors=True)  # of a process that was stopped
         folder.parent.mkdir(parents=True, exist_ok=True)
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement", wanted]
-        for command in ([sys.executable, "-m", "venv", folder], pip):
+        pip: list[str | Path] = [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--requirement",
+            wanted,
+        ]
+        commands: list[list[str | Path]] = [[sys.executable, "-m", "venv", folder], pip]
+        for command in commands:
             done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own
             if done.returncode:
                 why = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
@@ -221,12 +261,12 @@ def peer_python(tell: Tell) -> Path:
     return python
 
 
-def _run(command: Sequence[str], job: Job, folder: Path) -> dict[str, Any]:
+def _run(command: Sequence[str], job: Job, folder: Path, env: Mapping[str, str]) -> dict[str, Any]:
     """Run a job in a process of its own; return what it tells, and when its first result was there since it began."""
     begun = time.time()
     done = subprocess.run(  # noqa: S603 - our own
         [*command, json.dumps(job)],
-        env=_environment(),
+        env=env,
         cwd=folder,
         capture_output=True,
         text=True,
@@ -235,7 +275,9 @@ def _run(command: Sequence[str], job: Job, folder: Path) -> dict[str, Any]:
     )
     if done.returncode:
         said = done.stderr.strip().splitlines()[-1:] or ["nothing"]
-        raise AssistantError(f"the job {job.get('do')!r} of {command[-1]} failed and said {said[0][:300]!r}; run it alone")
+        raise AssistantError(
+            f"the job {job.get('do')!r} of {command[-1]} failed and said {said[0][:300]!r}; run it alone"
+        )
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     result["process_seconds"] = time.time() - begun
     if "first_at" in result:
@@ -243,7 +285,7 @@ def _run(command: Sequence[str], job: Job, folder: Path) -> dict[str, Any]:
     return result
 
 
-def _environment() -> dict[str, str]:
-    """Return the environment of every job: nothing asks a hub, nothing reports home; the product's settings stay."""
-    quiet = {"HF_HUB_OFFLINE": "1", "ANONYMIZED_TELEMETRY": "False", "PYTHONPATH": str(ROOT)}
-    return {**os.environ, **quiet}
+def _environment(**more: str) -> dict[str, str]:
+    """Return the environment of a job: nothing asks a hub, nothing reports home; the product's settings stay."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return {**kept, "HF_HUB_OFFLINE": "1", "ANONYMIZED_TELEMETRY": "False", **more}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,4 +88,5 @@ def _peak_bytes() -> int:
 
 if __name__ == "__main__":
     job = json.loads(sys.argv[1])
-    print(json.dumps({"ingest": ingest, "fill": fill, "search": search}[job.pop("do")](**job)))  # noqa: T201 - its result
+    deeds: dict[str, Callable[..., dict[str, Any]]] = {"ingest": ingest, "fill": fill, "search": search}
+    print(json.dumps(deeds[job.pop("do")](**job)))  # noqa: T201 - its result
