@@ -296,7 +296,10 @@ class Assistant:
                 hint = nearest(name, FIELDS) or f"; the fields are {', '.join(FIELDS)}"
                 raise ConfigError(f"unknown field {name!r}{hint}")
         found = find([str(source) for source in sources])
-        reading = _ingest.Reading(form, mapping or {}, sync=sync, dry=dry_run, fetcher=self._open_fetcher)
+        folders = tuple(str(Path(each).expanduser().resolve()) for each in sources if sync and Path(each).is_dir())
+        reading = _ingest.Reading(
+            form, mapping or {}, sync=sync, folders=folders, dry=dry_run, fetcher=self._open_fetcher
+        )  # fmt: skip
         return self._library.ingest(found, reading, progress)
 
     def _open_fetcher(self) -> Fetcher:

@@ -42,6 +42,8 @@ RECORDS = 3_200
 KINDS = ("new", "updated", "unchanged", "merged", "rejected")
 MOST_REJECTED = 100_000
 """Refusals of one source that the ledger names; further ones are counted, and stand in the file of refusals."""
+GONE = "gone"
+"""The format of a source that is not there any more."""
 REFUSED = "refused"
 """The folder in a library for what was refused, to be mended."""
 
@@ -84,8 +86,8 @@ class SourceLedger:
 
     @property
     def good(self) -> bool:
-        """True when the source gave a good record, or was all unchanged."""
-        return self.found > self.refused
+        """True when the source gave a good record, was all unchanged, or is gone as was to be expected."""
+        return self.found > self.refused or self.format == GONE
 
 
 @dataclass
@@ -155,6 +157,8 @@ class Reading:
     """For fields of `papers.FIELDS` the one name under which the sources keep them."""
     sync: bool = False
     """What left a source leaves the library."""
+    folders: tuple[str, ...] = ()
+    """With `sync`: the folders, as absolute paths, whose files are all among the sources."""
     dry: bool = False
     """Tell what would become of the records, and keep nothing."""
     fetcher: Callable[[], Fetcher] | None = None
@@ -204,6 +208,7 @@ def ingest(
             with suppress(_DryRunEndsError), writer.transaction():
                 run.begin()
                 ledgers = [each for source in sources for each in run.read(source)]
+                ledgers += run.forget_gone(reading.folders)
                 papers, chunks = store.counts()
                 raise _DryRunEndsError
             return Ledger(ledgers, papers, chunks, 0, time.monotonic() - begun, dry=True)
@@ -212,6 +217,7 @@ def ingest(
         run.encode_waiting()
         for source in sources:
             ledgers += run.read(source)
+        ledgers += run.forget_gone(reading.folders)
         papers, chunks = store.counts()
         ledger = Ledger(ledgers, papers, chunks, run.encoded, time.monotonic() - begun)
         with writer.transaction():
@@ -315,6 +321,7 @@ class _Run:
         self._store, self._writer, self._encoder, self._progress = store, writer, encoder, progress
         self._reading = reading
         self._fetcher: Fetcher | None = None
+        self._read_keys: set[str] = set()
         self._pending: dict[int, tuple[str, str]] = {}
         self._events: list[tuple[object, ...]] = []
         self.encoded = 0
@@ -340,7 +347,22 @@ class _Run:
             if self._fetcher is None:
                 self._fetcher = (self._reading.fetcher or Fetcher)()
             return list(map(self._read, open_live_source(source, self._fetcher)))
-        return list(map(self._read, open_source(source, self._reading.form, self._reading.mapping)))
+        ledgers = list(map(self._read, open_source(source, self._reading.form, self._reading.mapping)))
+        # A member of an archive may be gone, as a file of a folder may.
+        return ledgers + (self.forget_gone([str(source.resolve())]) if all(each.good for each in ledgers) else [])
+
+    def forget_gone(self, roots: Sequence[str]) -> list[SourceLedger]:
+        """With `sync`, forget the sources below these that were not read in this run, for they are there no more."""
+        if not self._reading.sync:
+            return []
+        gone = []
+        for key in sorted({key for root in roots for key in self._writer.sources_below(root)} - self._read_keys):
+            ledger = SourceLedger(key, GONE)
+            with self._writing():
+                self._forget_all(key, ledger, everything=True)
+                self._encode()
+            gone.append(ledger)
+        return gone
 
     def close(self) -> None:
         """Close the connections to live sources."""
@@ -349,6 +371,7 @@ class _Run:
 
     def _read(self, opened: Opened) -> SourceLedger:
         ledger = SourceLedger(opened.name, opened.form)
+        self._read_keys.add(opened.key)
         refusals = _Refusals(None if self._reading.dry else self._store.folder, opened)
         items, is_whole, done = iter(opened.items), True, False
         while not done:
@@ -380,7 +403,7 @@ class _Run:
                 kind, n, why = self._take(item, key)
                 ledger.count(kind)
                 self._note(ledger, item.where, kind, self._writer.id_of(n), why)
-                if item.warning:
+                if item.warning and len(ledger.warnings) < MOST_REJECTED:
                     ledger.warnings.append(f"{item.where}: {item.warning}")
             if (self._encoder and len(self._pending) >= BATCH) or seen >= RECORDS:
                 return False
@@ -464,7 +487,10 @@ class _Run:
         sync = self._reading.sync and is_whole
         if self._reading.sync and not is_whole:
             ledger.warnings.append("nothing was removed: what could not be read may be what seems to be missing")
-        for n in self._writer.drop_stale_records(opened.key, self.number, everything=sync):
+        self._forget_all(opened.key, ledger, everything=sync)
+
+    def _forget_all(self, key: str, ledger: SourceLedger, *, everything: bool) -> None:
+        for n in self._writer.drop_stale_records(key, self.number, everything=everything):
             self._refresh(n)
             if self._writer.text(n) is None:
                 ledger.removed += 1

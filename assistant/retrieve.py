@@ -115,7 +115,10 @@ class Lexical:
 
     def rank(self, query: Query, allowed: NDArray[np.bool_], depth: int) -> Ranking:
         """See `Retriever`; a paper that shares no term with the query is not found."""
-        scores = self.scores(query)
+        return self.rank_by(self.scores(query), allowed, depth)
+
+    def rank_by(self, scores: Floats, allowed: NDArray[np.bool_], depth: int) -> Ranking:
+        """Rank by scores that are known already."""
         rows = np.flatnonzero(allowed & (scores > 0))
         return _top(rows, scores[rows], depth)
 
@@ -139,10 +142,12 @@ class Fused:
 
     def explain(self, query: Query, allowed: NDArray[np.bool_], depth: int) -> tuple[Ranking, dict[str, Ranking]]:
         """Return the fused ranking and the rankings it was made from, by name."""
-        parts = {"dense": self.dense.rank(query, allowed, depth), "bm25": self.lexical.rank(query, allowed, depth)}
+        lexical = self.lexical.scores(query)
+        by_words = self.lexical.rank_by(lexical, allowed, depth)
+        parts = {"dense": self.dense.rank(query, allowed, depth), "bm25": by_words}
         rows = np.union1d(parts["dense"].rows, parts["bm25"].rows)
         cosines = np.maximum(np.stack(self.dense.index.cosines(query.vector, rows)), 0.0)
-        share = self.lexical.scores(query)[rows]
+        share = lexical[rows]
         own = np.average(cosines, axis=0, weights=GRANULARITIES) + LEXICAL_WEIGHT * share**LEXICAL_POWER
         return _top(rows, self._smooth(rows, own.astype(np.float32)), depth), parts
 
@@ -206,16 +211,16 @@ def search(  # noqa: PLR0913 - settings by name
     ranks = {name: part.ranks() for name, part in parts.items()}
     top = [int(row) for row in ranking.rows[: max(k, RERANKED) if reranker else k]]
     papers = store.get([int(index.numbers[row]) for row in top])
+    best = np.max(index.cosines(query.vector, np.array(top, dtype=np.int64)), axis=0).tolist() if top else []
     hits: list[Hit] = []
-    for row, score in zip(top, ranking.scores, strict=False):
+    for row, score, cosine in zip(top, ranking.scores, best, strict=False):
         stored = papers.get(int(index.numbers[row]))
         units = store.units(stored.paper.id) if stored else None
         if stored is None or units is None:
             continue  # Removed since the index was opened.
         chunk = units.chunks[min(index.best_chunk(query.vector, row), len(units.chunks) - 1)]
         found = {name: own[row] for name, own in ranks.items() if row in own}
-        best = max(float(each[0]) for each in index.cosines(query.vector, np.array([row])))
-        hits.append(Hit(len(hits) + 1, float(score), stored.paper, chunk.text, chunk.start, chunk.end, found, best))
+        hits.append(Hit(len(hits) + 1, float(score), stored.paper, chunk.text, chunk.start, chunk.end, found, cosine))
     hits = _rerank(text, hits, reranker)[:k] if reranker and hits else hits
     return Hits(
         text, text, tuple(hits), None if hits else "no_match: nothing in the library resembles the query", warnings

@@ -324,6 +324,11 @@ class Writer:
         self._db.execute("DELETE FROM records WHERE source=? AND n=? AND digest=?", (source, n, digest))
         self._entries.append({"drop": self.id_of(n), "source": source, "digest": digest})
 
+    def sources_below(self, root: str) -> list[str]:
+        """Return the sources in a folder or an archive that have said anything."""
+        sql = "SELECT DISTINCT source FROM records WHERE source > ? AND source < ?"
+        return [row[0] for row in self._store.select(sql, (f"{root}/", f"{root}0"))]  # 0 follows / in ASCII
+
     def drop_stale_records(self, source: str, run: int, *, everything: bool) -> list[int]:
         """Forget what `source` no longer says of the papers it named in this run; return those papers.
 

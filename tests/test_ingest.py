@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -302,3 +303,31 @@ def test_what_was_stored_without_an_encoder_is_encoded_by_the_next_ingest(store:
     ledger = ingest(store, HashingEncoder(), [file])
     assert (counts(ledger), ledger.encoded) == ({"unchanged": 70}, 70)
     assert not store.waiting()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_with_sync_a_file_that_is_gone_from_its_folder_takes_its_papers_along(
+    store: Store, tmp_path: Path, *, packed: bool
+) -> None:
+    records, home = make_records(4), tmp_path / "lists"
+    home.mkdir()
+
+    def run(*names: str, sync: bool) -> Ledger:
+        for file in home.iterdir():
+            file.unlink()
+        for name in names:
+            write_jsonl(home / f"{name}.jsonl", records[:2] if name == "a" else records[2:])
+        sources = sorted(home.iterdir())
+        if packed:
+            with zipfile.ZipFile(tmp_path / "lists.zip", "w") as archive:
+                for file in sources:
+                    archive.write(file, file.name)
+            sources = [tmp_path / "lists.zip"]
+        folders = () if packed else (str(home.resolve()),)
+        return ingest(store, HashingEncoder(), sources, reading=Reading(sync=sync, folders=folders))
+
+    run("a", "b", sync=False)
+    assert run("a", sync=False).as_dict()["removed"] == 0 and store.counts()[0] == 4
+    ledger = run("a", sync=True)
+    assert ledger.as_dict()["removed"] == 2 and store.counts()[0] == 2
+    assert [source.good for source in ledger.sources] == [True, True] and ledger.sources[1].source.endswith("b.jsonl")
