@@ -401,7 +401,8 @@ class Generation:
         # Damaged files of its graph can stop the process: they are looked at again, just before they are read.
         _check_files(folder, {name: each for name, each in self.manifest["files"].items() if name.startswith("chroma")})
         home = folder / "chroma"
-        if not os.access(home, os.W_OK):  # Chroma writes a line when it opens its database.
+        # Chroma writes a line when it opens its database.
+        if not os.access(home, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
             home = Path(tempfile.mkdtemp(prefix="assistant-chroma-"))
             weakref.finalize(self, shutil.rmtree, home, ignore_errors=True)
             shutil.copytree(folder / "chroma", home, dirs_exist_ok=True, copy_function=shutil.copyfile)
@@ -418,8 +419,8 @@ class Generation:
             raise ValueError(f"it holds {len(ids)} of {n} chunks")
         probes = [self.part.chunks[row] for row in (0, n // 2, n - 1)]
         found = collection.query(query_embeddings=probes, n_results=1, include=["distances"])["distances"]
-        if any(distances[0] > PROBE for distances in found):
-            raise ValueError("a chunk is not found by its own vector")
+        if all(distances[0] > PROBE for distances in found):
+            raise ValueError("no chunk is found by its own vector")
         return collection
 
 

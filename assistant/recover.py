@@ -91,17 +91,24 @@ def restore(folder: Path, fault: str, *, is_damaged: bool = True) -> str:
             with locked(folder, "restore"):
                 return _restore(folder, fault, is_damaged=is_damaged)
         except LibraryBusy:
-            if not is_damaged:  # A writer in the middle of a commit leaves the journal ahead for a moment.
+            # A writer in the middle of a commit leaves the journal ahead for a moment.
+            if not is_damaged and (_agrees(folder) or time.monotonic() > until):
                 return ""
             if time.monotonic() > until:
                 raise
-            time.sleep(0.2)
+            time.sleep(0.05)
         except sqlite3.Error as error:
             raise translated(error, folder, "restore") from error
         except OSError as error:
             raise StoreError(
                 f"{fault}, and it cannot be restored: {error}; free space or check permissions, then start again"
             ) from error
+
+
+def _agrees(folder: Path) -> bool:
+    with suppress(LibraryDamaged), Store(folder) as store:
+        return store.standing == "same"
+    return False
 
 
 def _restore(folder: Path, fault: str, *, is_damaged: bool) -> str:
@@ -172,27 +179,24 @@ def _catch_up(store: Store) -> str:
     """Apply the commits that stand in the journal alone."""
     remains = _Remains.of(store.folder)
     folder, whole_to = store.folder, journal.length(store.meta("journal"))
-    behind = list(journal.read(folder, whole_to))
+    behind = sum(1 for _ in journal.read(folder, whole_to))
     # The log is lost when more than the last commit is: then nothing else is taken on trust either.
-    store.check(thorough=len(behind) > 1)
+    store.check(thorough=behind > 1)
     writer, changes, skipped = Writer(store), 0, 0
     writer.keeps_journal = False
-    for end, entries in behind:
-        head = entries[0] if entries else {}
-        is_next = head.get("library") == store.meta("uuid") and head.get("commit") == store.epoch + 1
-        if entries and is_next and not skipped:
+    for end, entries in journal.read(folder, whole_to):
+        try:
+            is_next = _apply_later(writer, store, entries or (), None if skipped else journal.mark(folder, end))
+        except _UNFIT:
+            is_next = None
+        if is_next and not skipped:
             whole_to = end
-            _apply(writer, entries, mark=journal.mark(folder, end))
-        elif entries and "commit" in head:
-            with suppress(*_UNFIT):
-                _apply(writer, entries)
-            skipped += 1
         else:
             skipped += 1
-            continue
-        changes += len(entries) > 1
-    notes = [f"{changes} changes that {store.file} lacked were taken from its journal"] if changes else []
-    if skipped == 1 and len(behind) < 3 and journal.is_torn(folder, whole_to):
+        changes += is_next is not None and len(entries or ()) > 1
+    what = f"{changes} change{'s were' if changes > 1 else ' was'} taken from its journal, which {store.file} lacked"
+    notes = [what] if changes else []
+    if skipped == 1 and behind < 3 and journal.is_torn(folder, whole_to):
         journal.cut(folder, whole_to)  # It was only begun, and so never acknowledged.
     elif skipped:
         aside = _set_aside(folder, [journal.FILE_NAME])
@@ -204,6 +208,17 @@ def _catch_up(store: Store) -> str:
         _set(store, waits="1")
     _drop_index(store, remains)
     return "; ".join(notes)
+
+
+def _apply_later(writer: Writer, store: Store, entries: Sequence[journal.Entry], mark: str | None) -> bool | None:
+    """Make the changes of a commit if it is a later one of this library; True when it is the next one."""
+    head = entries[0] if entries else {}
+    epoch = head.get("commit")
+    if head.get("library") != store.meta("uuid") or not isinstance(epoch, int) or epoch <= store.epoch:
+        return None
+    is_next = epoch == store.epoch + 1
+    _apply(writer, entries, mark if is_next else None)
+    return is_next
 
 
 def _settle(store: Store) -> str:
@@ -250,11 +265,15 @@ def _drop_index(store: Store, remains: _Remains) -> None:
 def _apply(writer: Writer, entries: Iterable[journal.Entry], mark: str | None = None) -> None:
     """Make the changes of one commit."""
     with writer.transaction():
-        touched: dict[int, None] = {}
+        touched, dropped = dict[int, None](), set[str]()
         for entry in entries:
             n = _apply_one(writer, entry)
             if n is not None:
                 touched[n] = None
+            if "drop" in entry:
+                dropped.add(entry["digest"])
+            elif n is not None and "apart" in entry and entry["digest"] in dropped:
+                writer.set_aliases(n, ())  # A record was split off: the keys are those of the others.
         for n in touched:
             if writer.text(n) is not None:
                 refresh(writer, n)

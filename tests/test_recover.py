@@ -169,15 +169,18 @@ def test_every_change_of_a_library_is_in_its_journal(tmp_path: Path) -> None:
     many = next(paper.id for paper in store.papers() if len(store.records(paper.id)) > 1)
     split(store, many, [store.records(many)[0][1]])
     before = state(store)
+    store.close()
+    shutil.copytree(store.folder, tmp_path / "undisturbed")
     store = lose_store(store)
-    for a,b in zip(state(store),before): print(a,'\n',b) if a!=b else 0
     assert state(store) == before
     with writing(store, "test") as writer:
         writer.rewrite_journal()
     store = lose_store(store)
     assert state(store) == before
-    ingest_records(store, tmp_path, "a", records[:9])
-    assert state(store) == before, "what was split stays split"
+    with Store(tmp_path / "undisturbed") as undisturbed:
+        for each in (store, undisturbed):
+            ingest_records(each, tmp_path, "a", records[:9])
+        assert state(store) == state(undisturbed), "what is split stays split, what is united stays united"
     store.close()
 
 
@@ -191,7 +194,7 @@ def test_a_commit_that_stands_in_the_journal_alone_is_made(tmp_path: Path, hashi
         journal.append(folder, [head, {"put": "a-new-paper", "source": "s", "record": record}])
     store, notes = open_library(folder)
     with store:
-        assert ["1 changes" in note for note in notes] == [True]
+        assert ["1 change was taken" in note for note in notes] == [True]
         assert (paper := store.paper("a-new-paper")) and paper.title.startswith("Study 77")
         assert [each.paper.id for each in store.waiting()] == ["a-new-paper"]
     store, notes = open_library(folder)
@@ -202,6 +205,17 @@ def test_a_commit_that_stands_in_the_journal_alone_is_made(tmp_path: Path, hashi
         store, notes = open_library(folder)
         store.close()
         assert notes == expected
+
+
+def test_a_commit_of_another_library_is_not_made(tmp_path: Path) -> None:
+    folder = tmp_path / "library"
+    with Store(folder, create=True) as store, Store(tmp_path / "other", create=True) as other:
+        ingest_records(store, tmp_path, "a", make_records(3))
+        ingest_records(other, tmp_path, "b", make_records(3, offset=20))
+    with (folder / journal.FILE_NAME).open("ab") as file:
+        file.write((tmp_path / "other" / journal.FILE_NAME).read_bytes())
+    papers, (line,) = found(folder)
+    assert len(papers) == 3 and "papers may be missing" in line
 
 
 def test_a_commit_that_was_only_begun_is_taken_back_in_silence(tmp_path: Path) -> None:
