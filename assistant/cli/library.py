@@ -177,9 +177,7 @@ def export(
     with open_assistant(settings, config_file) as assistant:
         if form == "library":
             if target is None or text or ids or where:
-                raise ConfigError(
-                    "a whole library goes to a file, unselected: give --output FILE.assistant.zip alone"
-                )
+                raise ConfigError("a whole library goes to a file, unselected: give --output FILE.assistant.zip alone")
             _write_pieces(target, assistant.pack())
             n = assistant.status()["papers"]
             if as_json:
