@@ -1,7 +1,7 @@
 # make run    the chat page on http://127.0.0.1:7860, over the built-in sample library
 # make test   the whole suite          make check  format, lint, types and the suite
 # make eval   the shipped questions over the sample library, held to their floors
-# make bench  the figures of the page, measured on this machine    make screenshots  pictures of it in screenshots/
+# make bench  the page's waits, then start, ingest, search and memory beside LangChain + Chroma    make screenshots  pictures of it in screenshots/
 # make faults every way in which an endpoint may fail, with seconds, requests and outcome
 PYTHON ?= python3
 BIN := .venv/bin
@@ -29,9 +29,10 @@ eval: .venv/test.stamp
 	$(BIN)/python -m eval retrieval --questions eval/questions/conversations.jsonl --papers assistant/data/sample.jsonl --floor eval/floors/conversations.json
 	$(BIN)/python -m eval answers --questions eval/questions/dev.jsonl --papers assistant/data/sample.jsonl --floor eval/floors/answers.json
 
-# The figures of the page, in a real browser.
+# The page's waits, in a real browser; then start, ingest, search and memory beside a peer, in an environment of its own.
 bench: .venv/test.stamp
 	$(BIN)/python -m eval page
+	$(BIN)/python -m eval bench
 
 # The page in light and dark, on a desk and on a phone, to be looked at.
 screenshots: .venv/test.stamp
