@@ -405,8 +405,10 @@ class Generation:
         if not os.access(home, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
             home = Path(tempfile.mkdtemp(prefix="assistant-chroma-"))
             weakref.finalize(self, shutil.rmtree, home, ignore_errors=True)
-            shutil.copytree(folder / "chroma", home, dirs_exist_ok=True, copy_function=shutil.copyfile)
-            home.chmod(0o700)
+            for file in filter(Path.is_file, (folder / "chroma").rglob("*")):
+                copy = home / file.relative_to(folder / "chroma")
+                copy.parent.mkdir(exist_ok=True)
+                shutil.copyfile(file, copy)
         collection = _client(home).get_collection("chunks", embedding_function=None)
         n = len(self.part.chunks)
         # Its database changes whenever it is opened, so it has no checksum: every chunk has to be in it.

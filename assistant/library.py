@@ -20,7 +20,7 @@ from assistant import index as _index
 from assistant import ingest as _ingest
 from assistant.config import Config, default_library
 from assistant.embed import Encoder, open_encoder
-from assistant.errors import AssistantError, EncoderMismatch, LibraryDamaged
+from assistant.errors import AssistantError, EncoderMismatch, LibraryBusy, LibraryDamaged
 from assistant.index import Index
 from assistant.recover import open_library, restore
 from assistant.store import Store
@@ -153,7 +153,7 @@ class Library:
         """Restore a library that turned out to be damaged while it was read, and open it anew."""
         with self._lock:
             note = restore(self.folder, str(error))
-            self.notes = (*self.notes, *([note] if note else []))
+            self._tell([note] if note else [])
             self.forget()
             with Store(self.folder) as store:
                 self._complete(store)
@@ -175,7 +175,7 @@ class Library:
         if self.config.library is not None or self.folder.is_dir():
             store, notes = open_library(self.folder)
             if notes:
-                self.notes = (*self.notes, *notes)
+                self._tell(notes)
                 self._complete(store)
             if self.config.library is not None or store.counts()[0]:
                 return store, False
@@ -185,14 +185,21 @@ class Library:
         return open_sample(self.wanted_encoder()), True
 
     def _complete(self, store: Store) -> None:
-        """Encode what a restored library no longer holds the vectors of."""
-        if store.waiting(limit=1):
-            encoder = self.wanted_encoder()
-            store.check_encoder(_ingest.identity(encoder))
+        """Encode what a restored library no longer holds the vectors of; whoever is at it already is not disturbed."""
+        encoder = self.wanted_encoder()
+        identity = _ingest.identity(encoder)
+        if not store.waiting(limit=1) or store.encoder not in {None, identity}:
+            return
+        try:
             with writing(store, "restore") as writer:
                 with writer.transaction():
-                    writer.set_encoder(_ingest.identity(encoder), encoder.dim)
+                    writer.set_encoder(identity, encoder.dim)
                 _ingest.encode_waiting(store, writer, encoder, lambda _n: None)
+        except LibraryBusy as error:
+            _log.info("restored papers are not encoded here: %s", error)
+
+    def _tell(self, notes: Sequence[str]) -> None:
+        self.notes = tuple(dict.fromkeys([*self.notes, *notes]))
 
     # --- Changing -----------------------------------------------------------------------------------------------------
 
@@ -207,7 +214,7 @@ class Library:
             ):
                 return _ingest.ingest(store, None, sources, reading=reading)
         store, notes = open_library(self.folder, create=True)
-        self.notes = (*self.notes, *notes)
+        self._tell(notes)
         with store:
             encoder = self.wanted_encoder()
             if not reading.dry:
@@ -226,7 +233,7 @@ class Library:
         with Parcel(file) as parcel:
             move.check(parcel, encoder)
             store, notes = open_library(self.folder, create=True)
-            self.notes = (*self.notes, *notes)
+            self._tell(notes)
             with store:
                 self._reencode(store, encoder, progress)
                 ledger = move.take_in(store, encoder, parcel, progress=progress)

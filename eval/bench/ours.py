@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from assistant.embed import Encoder, Vectors
+    from assistant.embed import Encoder
     from assistant.index import Index
     from assistant.store import Store
 
@@ -149,7 +149,9 @@ class _Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._encoder, name)
 
-    def encode_documents(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> Vectors:
+    def encode_documents(
+        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
         """See `Encoder`; where nothing is to be encoded, all texts have the same vector."""
         import numpy as np
 

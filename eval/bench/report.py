@@ -189,7 +189,7 @@ def _ingest_table(found: Mapping[str, Any]) -> list[str]:
 
 def _search_tables(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     heads = ("floor", "ours p50", "spread", "p95", "LC p50", "p95", "start s", "LC", "MB", "LC")
-    widths = (7, 10, 15, 8, 8, 8, 9, 7, 8, 8)
+    widths = (7, 10, 18, 8, 8, 8, 9, 7, 8, 8)
     lines = [
         "\n" + f"{'search, ms':>16}" + "".join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True))
     ]
@@ -234,9 +234,12 @@ def draw(found: Mapping[str, Any], file: Path) -> None:
         _lines(time, rows, {"ours": "ours_ms", "LangChain + Chroma": "peer_ms", "floor": "floor_ms"})
         _lines(memory, rows, {"ours": "ours_mb", "LangChain + Chroma": "peer_mb"})
         time.set(title="a search, median, ms", yscale="log")
-        memory.set(title="memory of a process that searches, MB", yscale="log")
+        memory.set(title="memory of a process that searches, MB", ylim=(0, None))
+        sizes = [row["chunks"] for row in rows]
         for axes in (time, memory):
             axes.set(xlabel="chunks in the library", xscale="log")
+            axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+            axes.minorticks_off()
             axes.grid(visible=True, alpha=0.3)
         time.legend(frameon=False)
         figure.savefig(file, format="svg", metadata={"Date": None})
