@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import HashingEncoder, make_records, write_jsonl
+from conftest import TEST_DATA, HashingEncoder, make_records, write_jsonl
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -331,3 +331,30 @@ def test_with_sync_a_file_that_is_gone_from_its_folder_takes_its_papers_along(
     ledger = run("a", sync=True)
     assert ledger.as_dict()["removed"] == 2 and store.counts()[0] == 2
     assert [source.good for source in ledger.sources] == [True, True] and ledger.sources[1].source.endswith("b.jsonl")
+
+
+# --- The saved pages --------------------------------------------------------------------------------------------------
+
+PAGES = sorted((TEST_DATA / "corpus").glob("*.txt"))
+
+
+@pytest.mark.skipif(not PAGES, reason=f"no saved pages in {TEST_DATA / 'corpus'}; see ASSISTANT_TEST_DATA")
+@pytest.mark.parametrize("cut", [1, 2, 7])
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("runs", [1, 5])
+def test_the_saved_pages_give_451_papers_however_they_come(
+    store: Store, tmp_path: Path, cut: int, *, backwards: bool, runs: int
+) -> None:
+    parts = []
+    for page in PAGES:
+        lines = page.read_text("utf-8").splitlines(keepends=True)
+        abstracts = [i for i, line in enumerate(lines, 1) if len(line.strip()) >= 200]
+        edges = [0, *(abstracts[len(abstracts) * i // cut - 1] for i in range(1, cut)), len(lines)]
+        for i, (low, high) in enumerate(itertools.pairwise(edges)):
+            parts.append(tmp_path / f"{page.stem}-{i}.txt")
+            parts[-1].write_text("".join(lines[low:high]), encoding="utf-8")
+    parts = parts[::-1] if backwards else parts
+    batches = [parts[len(parts) * i // runs : len(parts) * (i + 1) // runs] for i in range(runs)]
+    totals = [ingest(store, None, batch).totals for batch in batches]
+    assert sum(each["found"] for each in totals) == 527 and not any(each["rejected"] for each in totals)
+    assert sum(each["new"] for each in totals) == store.counts()[0] == 451
