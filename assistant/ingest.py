@@ -522,7 +522,7 @@ class _Refusals:
     def add(self, item: Rejected) -> None:
         """Write a refusal: the fields of a paper, those that were read filled in, and why it was refused."""
         self.has_damage = self.has_damage or item.damaged
-        if self._file is None:
+        if self._file is None or not (item.fields or item.text):  # there is nothing to mend in a file that is not there
             return
         if self._out is None:
             self._file.parent.mkdir(exist_ok=True)
