@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 LEAVE_S = 60.0
 """How long a library that has changed stays open as it was, for those who are reading it."""
-RELOAD_S = 1.0
-"""Least time between two openings of the index, while another process keeps adding papers."""
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +62,6 @@ class Library:
         self._store: Store | None = None
         self._index: Index | None = None
         self._left: list[tuple[float, Store]] = []
-        self._opened = 0.0
         self._is_sample = False
 
     def close(self) -> None:
@@ -113,10 +110,8 @@ class Library:
     def _open_index(self, store: Store) -> Index:
         """Return the index, opened anew when the store has changed."""
         with self._lock:
-            changed = self._index is not None and store.epoch != self._index.epoch
-            if self._index is None or (changed and time.monotonic() - self._opened > RELOAD_S):
+            if self._index is None or store.epoch != self._index.epoch:
                 self._index = Index.open(store)
-                self._opened = time.monotonic()
             return self._index
 
     def wanted_encoder(self) -> Encoder:

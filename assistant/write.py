@@ -31,6 +31,9 @@ GROWTH = 4
 LEAST_BYTES = 16 << 20
 """A smaller one is left as it is."""
 
+TELL_S = 0.5
+"""How long the one who holds the lock may take to say who it is."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -404,8 +407,13 @@ def _unwritten(folder: Path, error: Exception) -> StoreError:
 
 
 def _read_holder(file: Path) -> str:
-    try:
-        holder = json.loads(file.read_text(encoding="utf-8"))
-        return f"process {holder['pid']} ({holder['command']}, since {holder['since']})"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process"
+    """Return who holds the lock, in words; who has only just taken it is given a moment to say so."""
+    until = time.monotonic() + TELL_S
+    while True:
+        try:
+            holder = json.loads(file.read_text(encoding="utf-8"))
+            return f"process {holder['pid']} ({holder['command']}, since {holder['since']})"
+        except (OSError, ValueError, KeyError, TypeError):
+            if time.monotonic() > until:
+                return "another process"
+        time.sleep(TELL_S / 20)

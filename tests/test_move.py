@@ -333,11 +333,14 @@ def test_memory_does_not_grow_with_the_library(store: Store, other: Store, tmp_p
     peaks = []
     for n in (600, 2_400):
         fill(store, tmp_path, make_records(n), kind=RandomEncoder)
-        tracemalloc.start()
-        with Parcel(export(store, tmp_path / "a.zip")) as parcel:
-            parcel.check()
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
+        runs = []
+        for _ in range(3):  # what else goes on in this process counts too, in some of them
+            tracemalloc.start()
+            with Parcel(export(store, tmp_path / "a.zip")) as parcel:
+                parcel.check()
+            runs.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+        peaks.append(min(runs))
     assert peaks[1] < 1.5 * peaks[0]
 
 
