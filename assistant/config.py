@@ -88,8 +88,8 @@ class Config:
     """Wall-clock deadline of a whole question, in seconds."""
     encoder: str = _setting(BUILT_IN_ENCODER)
     """`built-in`, or name or path of a sentence-transformers model; only a name of a hub model contacts the hub."""
-    encoder_backend: str = _setting("auto", choices=("auto", "onnx", "torch"))
-    """auto: onnx for the built-in encoder, torch (sentence-transformers) for any other."""
+    encoder_backend: str = _setting("auto", choices=("auto", "onnx", "openvino", "torch"))
+    """auto: onnx for the built-in encoder, its documents in bf16 by openvino where that can be; torch for any other."""
     search: str = _setting("auto", choices=("auto", "exact", "chroma"))
     """How dense candidates are found: exact scan, Chroma, or by the library's size."""
     reranker: str | None = _setting(None)

@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
+import importlib.util
+import logging
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from assistant.config import BUILT_IN_ENCODER, Config, nearest
 from assistant.errors import ConfigError
 from assistant.export import (
-    BUILT_IN_DIM,
     BUILT_IN_IDENTITY,
-    BUILT_IN_MAX_TOKENS,
     built_in_folder,
     built_in_graph,
     built_in_model,
@@ -32,33 +31,28 @@ from assistant.export import (
     load_model,
     sha256_of,
 )
+from assistant.minilm import BF16, OnnxEncoder, OpenVinoEncoder, Progress, Vectors, unit
+from assistant.sharing import Shared
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 BUILT_IN_NAMES = (BUILT_IN_ENCODER, "all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2")
 """The last two are its names on the hub: the same weights, so there is nothing to ask there."""
-BATCH_TOKENS = 1024
-"""Padded tokens per run: 4 whole abstracts. On 2 cores 512 to 2,048 give 27-28 abstracts/s, 8,192 give 24."""
-WINDOW = 1024
-"""Texts tokenized at once: bounds the memory, and leaves enough texts to find some of equal length."""
 TORCH_WINDOW = 256
 """Texts given to sentence-transformers at once, between two reports of progress."""
-SPIN_US = 2000
-"""How long threads wait awake: a question takes 4 ms, 7.5 if they sleep; by default they burn 40 ms of CPU after it."""
 
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _HASHED = {".json", ".txt", ".model", ".safetensors", ".bin"}
-
-Vectors = NDArray[np.float32]
-Progress = Callable[[int], None]
+_logger = logging.getLogger(__name__)
 
 
 class Encoder(Protocol):
     """Turns texts into vectors whose dot product is their similarity; may be called from several threads."""
 
     identity: str
-    """Names the weights, whatever the backend: only vectors of one identity may be compared."""
+    """Names the weights, whatever the backend, and the precision of documents: only vectors of one identity are put
+    together; see `same_space` for which may be compared."""
     dim: int
     max_tokens: int
     """Longest text that is read to its end, in tokens, special tokens included."""
@@ -74,7 +68,7 @@ class Encoder(Protocol):
 
 
 def open_encoder(config: Config) -> Encoder:
-    """Open the encoder that `config` names.
+    """Open the encoder that `config` names: the one that questions are encoded by, and nothing heavier.
 
     The built-in encoder is exported to ONNX at its first use (about 15 s) and kept in the user's cache folder.
 
@@ -87,14 +81,61 @@ def open_encoder(config: Config) -> Encoder:
             return SentenceTransformerEncoder(built_in_model(), BUILT_IN_IDENTITY)
         with built_in_graph() as graph:
             return OnnxEncoder(graph, built_in_folder() / "tokenizer.json")
-    if backend == "onnx":
-        raise ConfigError(f"encoder_backend 'onnx' serves the built-in encoder alone, not {name!r}; set 'auto'")
+    if backend in {"onnx", "openvino"}:
+        raise ConfigError(f"encoder_backend {backend!r} serves the built-in encoder alone, not {name!r}; set 'auto'")
     folder = Path(name).expanduser()
     if folder.is_dir():
         return SentenceTransformerEncoder(load_model(folder), f"{folder.resolve().name}@{_fingerprint(folder)}")
     if folder.exists() or not _HUB_NAME.fullmatch(name) or nearest(name, [BUILT_IN_ENCODER]):
         raise ConfigError(f"encoder is {name!r}, which is no folder; give a model's folder or {BUILT_IN_ENCODER!r}")
     return _open_from_hub(name if "/" in name else f"sentence-transformers/{name}")
+
+
+def open_writer(config: Config, encoder: Encoder, made_by: str | None = None) -> Encoder:
+    """Return what encodes documents for a library: `encoder`, or where that can be the same model in bf16.
+
+    By itself (`auto`) a library keeps to the precision it was begun in, for vectors of two are never put together: a
+    new one is in bf16 where that can be, and one that cannot be kept in bf16 is to be encoded anew, in fp32.
+
+    Args:
+        config: Names the backend.
+        encoder: What `open_encoder` returned for it.
+        made_by: Identity of the encoder that made the vectors that are there; None: there are none.
+
+    Raises:
+        ConfigError: `encoder_backend` is `openvino`, and that cannot be.
+    """
+    is_asked_for = config.encoder_backend == "openvino"
+    in_fp32 = f"{made_by}/".startswith(f"{encoder.identity}/") and not is_bf16(str(made_by))
+    may_choose = config.encoder_backend == "auto" and not in_fp32 and importlib.util.find_spec("openvino")
+    if not isinstance(encoder, OnnxEncoder) or not (is_asked_for or may_choose):
+        return encoder
+    try:
+        with built_in_graph() as graph:
+            return OpenVinoEncoder(encoder, graph)
+    except ConfigError as error:
+        if is_asked_for:
+            raise
+        _logger.warning("documents are encoded in fp32: %s", error)
+        return encoder
+
+
+def same_space(made_by: str, other: str) -> bool:
+    """Tell whether vectors of these two identities may be compared: they differ in precision at most.
+
+    Identities may be followed by how texts were cut (`ingest.identity`). The bf16 vectors of the built-in encoder have
+    a cosine of .99997 with those in fp32, at the least.
+    """
+    return _plain(made_by) == _plain(other)
+
+
+def is_bf16(made_by: str) -> bool:
+    """Tell whether an identity is that of vectors in bf16."""
+    return f"{BF16}/" in f"{made_by}/"
+
+
+def _plain(made_by: str) -> str:
+    return f"{made_by}/".replace(f"{BF16}/", "/")
 
 
 def _open_from_hub(repo: str) -> SentenceTransformerEncoder:
@@ -118,60 +159,6 @@ def _fingerprint(folder: Path) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()[:16]
 
 
-class OnnxEncoder:
-    """The built-in all-MiniLM-L6-v2 on ONNX Runtime; it has no prompts: queries and documents are encoded alike."""
-
-    identity, dim, max_tokens = BUILT_IN_IDENTITY, BUILT_IN_DIM, BUILT_IN_MAX_TOKENS
-
-    def __init__(self, graph: Path, tokenizer: Path) -> None:
-        """Read an exported graph and a `tokenizer.json`."""
-        import onnxruntime
-        import tokenizers
-
-        options = onnxruntime.SessionOptions()
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        options.intra_op_num_threads = cores or 1
-        options.log_severity_level = 3  # errors
-        options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_US))
-        self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-        self._tokenizer = tokenizers.Tokenizer.from_file(str(tokenizer))
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-
-    def encode_queries(self, texts: Sequence[str]) -> Vectors:
-        """See `Encoder`."""
-        return self.encode_documents(texts)
-
-    def encode_documents(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
-        """See `Encoder`."""
-        vectors = np.empty((len(texts), self.dim), dtype=np.float32)
-        for start in range(0, len(texts), WINDOW):
-            window = self._tokenizer.encode_batch_fast(texts[start : start + WINDOW])
-            token_ids = [self._cut(each.ids) for each in window]
-            for batch in _batches([len(ids) for ids in token_ids]):
-                vectors[[start + i for i in batch]] = self._run([token_ids[i] for i in batch])
-                if progress:
-                    progress(len(batch))
-        return _unit(vectors, self.identity)
-
-    def token_spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
-        """See `Encoder`."""
-        return [each.offsets for each in self._tokenizer.encode_batch(texts, add_special_tokens=False)]
-
-    def _cut(self, ids: list[int]) -> list[int]:
-        """Cut to `max_tokens` as sentence-transformers does: the last token stays, it is [SEP]."""
-        return ids if len(ids) <= self.max_tokens else [*ids[: self.max_tokens - 1], ids[-1]]
-
-    def _run(self, batch: Sequence[Sequence[int]]) -> Vectors:
-        ids = np.zeros((len(batch), max(map(len, batch))), dtype=np.int64)
-        mask = np.zeros_like(ids)
-        for row, each in enumerate(batch):
-            ids[row, : len(each)] = each
-            mask[row, : len(each)] = 1
-        vectors: Vectors = self._session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
-        return vectors
-
-
 class SentenceTransformerEncoder:
     """Any model that sentence-transformers can load, with the model's own prompts for queries and documents."""
 
@@ -181,13 +168,14 @@ class SentenceTransformerEncoder:
             raise ConfigError(f"encoder {identity!r} has a tokenizer without offsets; choose one with a tokenizer.json")
         self._model = model
         self._lock = threading.Lock()  # the tokenizer changes its state in each call
+        self._questions = Shared(lambda texts: self._encode(model.encode_query, texts, None))
         self.identity = identity
         self.dim = int(model.encode(["width"], show_progress_bar=False).shape[1])
         self.max_tokens = int(model.max_seq_length or 512)  # 512 is BERT's, for a model that states none
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
         """See `Encoder`."""
-        return self._encode(self._model.encode_query, texts, None)
+        return self._questions.encode(texts)
 
     def encode_documents(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
         """See `Encoder`."""
@@ -208,23 +196,4 @@ class SentenceTransformerEncoder:
                 vectors[start : start + TORCH_WINDOW] = encode(list(window), show_progress_bar=False)
             if progress:
                 progress(len(window))
-        return _unit(vectors, self.identity)
-
-
-def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Yield the places of texts of like length, longest first, at most `BATCH_TOKENS` padded tokens together."""
-    order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
-    while order:
-        size = max(1, BATCH_TOKENS // lengths[order[0]])
-        yield order[:size]
-        order = order[size:]
-
-
-def _unit(vectors: Vectors, identity: str) -> Vectors:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
-    if bad.size:
-        found = f"a vector of length {norms[bad[0], 0]} for text {bad[0] + 1} of {len(vectors)}"
-        raise ConfigError(f"encoder {identity!r} gave {found}; choose another encoder or backend")
-    vectors /= norms
-    return vectors
+        return unit(vectors, self.identity)

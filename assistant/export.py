@@ -41,11 +41,11 @@ BUILT_IN_MAX_TOKENS = 256
 EXPORT_FORMAT = 1
 """Counted up when the graph is exported in another way."""
 MIN_COSINE = 0.9999
-"""Least agreement of the exported graph with sentence-transformers, over `_PROBES`."""
+"""Least agreement of the exported graph with sentence-transformers, over `PROBES`."""
 
 _GRAPH, _MANIFEST = "model.onnx", "manifest.json"
 _FOREIGN = (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ImportError)
-_SENTENCES = (
+SENTENCES = (
     "",
     "Graphs",
     "What is attention?",
@@ -54,7 +54,9 @@ _SENTENCES = (
     "A corpus is searched twice, once by words and once by meaning, and both lists are merged.",
     "In contrast to earlier work (which had no ablation), our encoder's error falls by half on unseen domains.",
 )
-_PROBES = (*_SENTENCES, *(" ".join(_SENTENCES[start:] * times) for start in (1, 4) for times in (1, 2, 3, 9)))
+"""Short texts, on which encoders are compared whenever that has to be quick."""
+PROBES = (*SENTENCES, *(" ".join(SENTENCES[start:] * times) for start in (1, 4) for times in (1, 2, 3, 9)))
+"""Texts of all lengths, on which encoders are compared."""
 _logger = logging.getLogger(__name__)
 
 
@@ -219,7 +221,7 @@ def _fused_graph(model: SentenceTransformer) -> bytes:
 
 
 def _least_cosine(graph: Path, model: SentenceTransformer) -> float:
-    """Return the least cosine of the graph's vectors with those of sentence-transformers, over `_PROBES`.
+    """Return the least cosine of the graph's vectors with those of sentence-transformers, over `PROBES`.
 
     The tokens come from `tokenizer.json`, not from `model`, so what the graph will be fed is checked as well.
     """
@@ -229,12 +231,12 @@ def _least_cosine(graph: Path, model: SentenceTransformer) -> float:
     tokenizer = tokenizers.Tokenizer.from_file(str(built_in_folder() / "tokenizer.json"))
     tokenizer.enable_truncation(BUILT_IN_MAX_TOKENS)
     tokenizer.enable_padding()
-    tokens = tokenizer.encode_batch(_PROBES)
+    tokens = tokenizer.encode_batch(PROBES)
     fed = {"input_ids": np.array([each.ids for each in tokens])}
     fed["attention_mask"] = np.array([each.attention_mask for each in tokens])
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
     session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-    found, expected = session.run(None, fed)[0], model.encode(list(_PROBES), show_progress_bar=False)
+    found, expected = session.run(None, fed)[0], model.encode(list(PROBES), show_progress_bar=False)
     lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
     return float(((found * expected).sum(axis=1) / lengths).min())

@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 
 from assistant.config import Config
-from assistant.embed import OnnxEncoder, SentenceTransformerEncoder, open_encoder
+from assistant.embed import SentenceTransformerEncoder, open_encoder, open_writer, same_space
 from assistant.errors import ConfigError
 from assistant.export import BUILT_IN_IDENTITY
+from assistant.minilm import OnnxEncoder, OpenVinoEncoder
 
 TEXTS = [
     "",
@@ -43,7 +44,7 @@ def refuse(event, args):
 
 sys.addaudithook(refuse)
 from assistant.config import Config
-from assistant.embed import open_encoder
+from assistant.embed import open_encoder, open_writer
 """
 
 
@@ -89,6 +90,15 @@ def torch():
 
 
 @pytest.fixture(scope="module")
+def bf16(onnx):
+    """The same encoder with documents in bf16, where that can be."""
+    openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this processor has no bf16 arithmetic")
+    return open_writer(Config(encoder_backend="openvino"), onnx)
+
+
+@pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """The folder of a random model of 32 dimensions with a prompt for queries."""
     raw, folder = tmp_path_factory.mktemp("raw"), tmp_path_factory.mktemp("models") / "tiny"
@@ -113,8 +123,8 @@ def cosines(a, b):
 
 
 def test_importing_the_module_loads_nothing_heavy():
-    heavy = "{'torch', 'transformers', 'sentence_transformers', 'onnxruntime', 'tokenizers', 'onnx', 'huggingface_hub'}"
-    found = run(f"import sys, assistant.embed; print(sorted({heavy} & set(sys.modules)))")
+    heavy = {"torch", "transformers", "sentence_transformers", "onnxruntime", "tokenizers", "onnx", "huggingface_hub"}
+    found = run(f"import sys, assistant.embed; print(sorted({heavy | {'openvino'}} & set(sys.modules)))")
     assert found.stdout.strip() == "[]", found.stderr
 
 
@@ -126,7 +136,7 @@ def test_the_export_says_one_line_and_asks_nothing_of_the_network(export):
 def test_the_exported_encoder_starts_silent_and_light_and_reports_to_nobody(export, cache):
     code = NO_NETWORK + (
         "open_encoder(Config()).encode_queries(['Is anybody out there?'])\n"
-        "print(sorted({'torch', 'transformers', 'sentence_transformers', 'onnx'} & set(sys.modules)))"
+        "print(sorted({'torch', 'transformers', 'sentence_transformers', 'onnx', 'openvino'} & set(sys.modules)))"
     )
     found = run(code, XDG_CACHE_HOME=str(cache))
     assert (found.stdout, found.stderr) == ("[]\n", "")
@@ -304,6 +314,107 @@ def test_a_hub_model_out_of_reach_is_refused_within_seconds(tmp_path):
     assert time.perf_counter() - started < 40
 
 
-def test_the_onnx_backend_serves_the_built_in_encoder_alone(tiny):
-    with pytest.raises(ConfigError, match="'onnx' serves the built-in encoder alone"):
-        open_encoder(Config(encoder=str(tiny), encoder_backend="onnx"))
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_these_backends_serve_the_built_in_encoder_alone(tiny, backend):
+    with pytest.raises(ConfigError, match=f"'{backend}' serves the built-in encoder alone"):
+        open_encoder(Config(encoder=str(tiny), encoder_backend=backend))
+
+
+def test_documents_in_bf16_are_those_of_sentence_transformers(bf16, torch):
+    expected = torch.encode_documents(TEXTS)
+    found = bf16.encode_documents(TEXTS)
+    assert found.dtype == np.float32
+    assert cosines(found, expected).mean() >= 0.9999
+    assert cosines(found, expected).min() >= 0.999
+    assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
+    assert bf16.cosine >= 0.9999
+
+
+def test_questions_are_in_fp32_whatever_the_precision_of_documents(bf16, onnx):
+    assert np.array_equal(bf16.encode_queries(TEXTS), onnx.encode_queries(TEXTS))
+    assert not np.array_equal(bf16.encode_documents(TEXTS), onnx.encode_documents(TEXTS))
+    assert bf16.token_spans(TEXTS) == onnx.token_spans(TEXTS)
+
+
+def test_rows_in_bf16_keep_the_order_of_the_texts(bf16, onnx):
+    draw = random.Random(7)
+    texts = [f"paper {i} " + "on search " * draw.choice([0, 1, 5, 30, 200]) for i in range(300)]
+    done: list[int] = []
+    rows = bf16.encode_documents(texts, done.append)
+    assert cosines(rows[::8], onnx.encode_documents(texts[::8])).min() >= 0.9998
+    assert sum(done) == len(texts)
+    assert bf16.encode_documents([]).shape == (0, 384)
+
+
+def test_threads_get_the_documents_in_bf16_that_they_asked_for(bf16):
+    expected = bf16.encode_documents(TEXTS)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(bf16.encode_documents, [TEXTS] * 8):
+            assert np.array_equal(found, expected)
+
+
+def test_one_that_stops_in_the_middle_leaves_nothing_behind(bf16):
+    def stop(_n: int) -> None:
+        raise KeyboardInterrupt
+
+    expected = bf16.encode_documents(TEXTS)
+    with pytest.raises(KeyboardInterrupt):
+        bf16.encode_documents(TEXTS * 20, stop)
+    assert np.array_equal(bf16.encode_documents(TEXTS), expected)
+
+
+def test_precision_is_part_of_the_identity_but_not_of_the_space(bf16, onnx):
+    assert bf16.identity == f"{BUILT_IN_IDENTITY}/bf16" != onnx.identity
+    for made_by in (bf16.identity, f"{bf16.identity}/chunk128"):
+        assert same_space(made_by, made_by.replace("/bf16", ""))
+        assert same_space(made_by, made_by)
+    assert not same_space(f"{bf16.identity}/chunk128", f"{onnx.identity}/chunk64")
+    assert not same_space("repo/bf16-model@1", "repo/model@1")
+
+
+def test_a_new_library_is_in_bf16_and_one_that_is_there_keeps_its_precision(bf16, onnx):
+    auto = Config(encoder_backend="auto")
+    for made_by in (None, f"{bf16.identity}/chunk128", "tiny@0123456789abcdef/chunk32"):
+        assert isinstance(open_writer(auto, onnx, made_by), OpenVinoEncoder)
+    assert open_writer(auto, onnx, f"{onnx.identity}/chunk128") is onnx
+    assert isinstance(
+        open_writer(Config(encoder_backend="openvino"), onnx, f"{onnx.identity}/chunk128"), OpenVinoEncoder
+    )
+    for made_by in (None, f"{bf16.identity}/chunk128"):
+        assert open_writer(Config(encoder_backend="onnx"), onnx, made_by) is onnx
+
+
+def test_a_model_of_ones_own_encodes_its_documents_itself(tiny):
+    encoder = open_encoder(Config(encoder=str(tiny)))
+    assert open_writer(Config(encoder=str(tiny)), encoder) is encoder
+
+
+def test_without_openvino_documents_are_in_fp32_unless_it_was_asked_for(onnx, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert open_writer(Config(encoder_backend="auto"), onnx) is onnx
+    assert not caplog.records
+    with pytest.raises(ConfigError, match=r"OpenVINO is not installed; run: pip install 'paper-assistant\[fast\]'"):
+        open_writer(Config(encoder_backend="openvino"), onnx)
+
+
+def test_where_openvino_fails_documents_are_in_fp32_and_a_line_tells_why(bf16, cache):
+    code = NO_NETWORK + (
+        "encoder = open_encoder(Config())\n"
+        "print(open_writer(Config(), encoder) is encoder)\n"
+        "try: open_writer(Config(encoder_backend='openvino'), encoder)\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    found = run(code, XDG_CACHE_HOME=str(cache), ONEDNN_MAX_CPU_ISA="AVX2")  # as if the processor could no more
+    (line,) = found.stderr.splitlines()
+    assert line.startswith("documents are encoded in fp32: OpenVINO cannot load the encoder: ")
+    first, second = found.stdout.splitlines()
+    assert first == "True"
+    assert second.startswith("ConfigError OpenVINO cannot load the encoder: ")
+    assert second.endswith("; set encoder_backend to 'onnx'")
+
+
+def test_encoding_in_bf16_is_silent_and_asks_nothing_of_the_network(bf16, cache, tmp_path):
+    code = NO_NETWORK + "print(open_writer(Config(), open_encoder(Config())).encode_documents(['a', 'b']).shape)"
+    found = run(code, XDG_CACHE_HOME=str(cache), HOME=str(tmp_path))
+    assert (found.stdout, found.stderr) == ("(2, 384)\n", "")
+    assert list(tmp_path.iterdir()) == []  # OpenVINO's telemetry would keep its files here

@@ -18,13 +18,12 @@ LAYERS = {
     "conversations": 2, "export": 2, "followup": 2, "identity": 2, "llm": 2, "markers": 2, "names": 2,
     "sources.content": 2, "sources.json_text": 2, "sources.live.fetch": 2, "sources.live.names": 2,
     "sources.shapes": 2, "sources.tables": 2, "store": 2, "table": 2, "ui.fragments": 2,
-    "cite": 3, "embed": 3, "ideas": 3, "pack": 3, "probe": 3, "rerank": 3, "sources.bibtex": 3, "sources.csv_text":
+    "cite": 3, "ideas": 3, "minilm": 3, "pack": 3, "probe": 3, "rerank": 3, "sources.bibtex": 3, "sources.csv_text":
     3, "sources.live.asking": 3, "sources.markup": 3, "sources.ooxml": 3, "sources.page": 3, "sources.parquet": 3,
     "sources.records": 3, "sources.unpack": 3, "ui.messages": 3, "units": 3, "write": 3,
-    "extract": 4, "gate": 4, "index": 4, "parcel": 4, "sources.archive": 4, "sources.excel": 4,
-    "sources.live.arxiv": 4, "sources.live.indexes": 4, "sources.live.pubmed": 4, "sources.tagged": 4,
-    "sources.web": 4,
-    "atlas": 5, "draft": 5, "retrieve": 5, "sources.live.dois": 5,
+    "embed": 4, "gate": 4, "index": 4, "parcel": 4, "sources.archive": 4, "sources.excel": 4, "sources.live.arxiv":
+    4, "sources.live.indexes": 4, "sources.live.pubmed": 4, "sources.tagged": 4, "sources.web": 4,
+    "atlas": 5, "draft": 5, "extract": 5, "retrieve": 5, "sources.live.dois": 5,
     "bibliography": 6, "explore": 6, "replay": 6, "sources.live.services": 6, "suggest": 6,
     "sources.live": 7,
     "sources": 8,
