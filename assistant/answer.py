@@ -452,7 +452,7 @@ class Assistant:
     @_restoring
     def suggest(self, n: int = 6) -> tuple[str, ...]:
         """Return questions that this library answers, drawn from its papers."""
-        if not self._library.store().counts()[0]:
+        if self._library.store().is_empty:
             return ()
         view = self._library.view()
         return suggest.first_questions(view.store, view.index, view.encoder, n)
@@ -465,13 +465,13 @@ class Assistant:
         health = "empty"
         if papers:
             index = self._library.view().index
-            tail = len(index.tail.numbers)
+            tail = index.n_tail
             health = "; ".join([*index.warnings, f"sound, {tail} papers in the tail" if tail else "sound"])
         return {"library": self.library, "papers": papers, "chunks": chunks, "encoder": store.encoder, "index": health}
 
     def warm_up(self) -> None:
         """Open all that a first question would otherwise wait for."""
-        if self._library.store().counts()[0]:
+        if not self._library.store().is_empty:
             self._library.view().encoder.encode_queries(["warm up"])
 
     def _open_reranker(self) -> Reranker | None:
@@ -513,7 +513,7 @@ class Assistant:
         if isinstance(where, str):
             where = [where]
         store = self._library.store()
-        if not store.counts()[0]:
+        if store.is_empty:
             return Hits(
                 question,
                 searched,
@@ -648,7 +648,7 @@ class Assistant:
         """
         if not hits:
             return cast("Reason", (hits.reason or "no_match").split(":")[0])
-        signals = abstain.read_signals(question, hits, self._library.view().index.generation.lexicon.idf)
+        signals = abstain.read_signals(question, hits, self._library.view().index.lexicon.idf)
         reason = abstain.load_refusal().reason(signals)
         return None if reason == "not_in_sources" and call.config.llm_model else reason
 

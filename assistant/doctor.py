@@ -23,7 +23,7 @@ import numpy as np
 
 from assistant import journal
 from assistant.config import OPENAI_URL, Config, cache_folder, default_library
-from assistant.embed import Encoder, open_encoder
+from assistant.embed import Encoder, open_encoder, same_space
 from assistant.errors import AssistantError, LibraryBusy, StoreError
 from assistant.index import Index
 from assistant.ingest import identity
@@ -224,7 +224,7 @@ class _Patient:
             found = f"{waiting} papers are not encoded yet, and no question finds them"
             yield Check("store", "ok" if self._is_busy else "warning", found, step)
         own, wanted = self._store.encoder, identity(self._encoder) if self._encoder else None
-        if papers and own and wanted and own != wanted:
+        if papers and own and wanted and not same_space(own, wanted):
             yield from self._other_encoder(own, wanted)
 
     def _other_encoder(self, own: str, wanted: str) -> Iterator[Check]:
@@ -270,13 +270,13 @@ class _Patient:
             yield Check("index", "failed", found, f"delete {self._folder / 'index'}: it is built anew")
             return
         chunks = index.generation.part.chunks
-        if index.generation.folder is not None and len(chunks) and self._config.search != "exact":
+        if len(chunks) and index.generation.folder is not None and index.uses_chroma(self._config.search):
             try:
                 index.generation.nearest(chunks[0], 1)
             except StoreError as error:
                 yield Check("index", "warning", str(error), "until then every vector is looked at, which takes longer")
                 return
-        tail = len(index.tail.numbers)
+        tail = index.n_tail
         yield Check("index", "ok", f"sound, {len(index)} papers" + (f", {tail} of them in the tail" if tail else ""))
 
     # --- The model ----------------------------------------------------------------------------------------------------

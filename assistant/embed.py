@@ -91,7 +91,7 @@ def open_encoder(config: Config) -> Encoder:
     return _open_from_hub(name if "/" in name else f"sentence-transformers/{name}")
 
 
-def open_writer(config: Config, encoder: Encoder, made_by: str | None = None) -> Encoder:
+def document_encoder(config: Config, encoder: Encoder, made_by: str | None = None) -> Encoder:
     """Return what encodes documents for a library: `encoder`, or where that can be the same model in bf16.
 
     By itself (`auto`) a library keeps to the precision it was begun in, for vectors of two are never put together: a
@@ -105,19 +105,22 @@ def open_writer(config: Config, encoder: Encoder, made_by: str | None = None) ->
     Raises:
         ConfigError: `encoder_backend` is `openvino`, and that cannot be.
     """
-    is_asked_for = config.encoder_backend == "openvino"
-    in_fp32 = f"{made_by}/".startswith(f"{encoder.identity}/") and not is_bf16(str(made_by))
+    is_asked_for, in_bf16 = config.encoder_backend == "openvino", is_bf16(made_by or "")
+    in_fp32 = f"{made_by}/".startswith(f"{encoder.identity}/") and not in_bf16
     may_choose = config.encoder_backend == "auto" and not in_fp32 and importlib.util.find_spec("openvino")
     if not isinstance(encoder, OnnxEncoder) or not (is_asked_for or may_choose):
         return encoder
+    quick = OpenVinoEncoder(encoder, built_in_graph)
+    if in_bf16 and not is_asked_for:
+        return quick  # Compiled only when there is something to encode.
     try:
-        with built_in_graph() as graph:
-            return OpenVinoEncoder(encoder, graph)
+        quick.compile()
     except ConfigError as error:
         if is_asked_for:
             raise
         _logger.warning("documents are encoded in fp32: %s", error)
         return encoder
+    return quick
 
 
 def same_space(made_by: str, other: str) -> bool:

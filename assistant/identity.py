@@ -50,7 +50,7 @@ def keys_of(text: str) -> list[str]:
     found = {"arxiv": arxiv_id(value), "doi": doi(value), "pmid": pmid(value)}
     if found["arxiv"]:
         found["doi"] = None
-    return [f"{name}:{key}" for name, key in found.items() if key and (not kind or kind == name or name == "arxiv")]
+    return [f"{name}:{key}" for name, key in found.items() if key and (not kind or name in {kind, "arxiv"})]
 
 
 def title_key(record: Record) -> str:

@@ -1,10 +1,10 @@
-"""What is derived from the store and can be thrown away: vectors for the exact scan, Chroma, BM25.
+"""What is derived from the store and can be thrown away: vectors for the exact scan, postings for BM25, Chroma.
 
 A **generation** is a folder `index/gen-<epoch>-<serial>`: built aside, sealed by a manifest with the size and the
 sha256 of each file, then renamed into place. Nothing is ever changed in it. What came or went since it was sealed is a
 **tail** of papers, scanned exactly, and a mask of rows that no longer count; when the tail grows large the next ingest
 seals a new generation. A generation that is missing, damaged or of another version or encoder is rebuilt from the
-store, and `Index.warnings` says so.
+store, and `Index.warnings` says so. To build one takes memory for the different terms, not for the papers.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import tempfile
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -30,30 +30,39 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from assistant.arrays import Growing, load
 from assistant.errors import LibraryBusy, LibraryDamaged, StoreError
+from assistant.lexicon import Lexicon, Postings, PostingsBuilder
 from assistant.store import INDEX, Store
 from assistant.text import terms
 from assistant.write import writing
 
-FORMAT = 3
+FORMAT = 4
 """Version of a generation's layout; any other is rebuilt."""
-K1, B = 1.5, 0.75
-"""BM25's saturation and length normalisation (Robertson and Zaragoza, FnTIR 2009, section 3.5)."""
 TITLE_WEIGHT = 2
 """How often a title's terms count in BM25; chosen in `eval/STUDY.md`."""
-TYPOS = {5: 1, 8: 2}
-"""So many slips are forgiven in an unknown term of at least so many letters."""
 TAIL_SHARE, TAIL_CHUNKS = 0.1, 5_000
 """A tail is folded in when it passes this share of the chunks, and at least so many."""
+TAIL_PARTS = 8
+"""A tail is read bit by bit as it grows, and as one when it has come to so many bits."""
+EXACT_CHUNKS = 2_000_000
+"""Up to so many chunks an index that is searched as it thinks best is scanned exactly; then Chroma serves."""
+KEPT_CHUNKS = 200_000
+"""Up to so many chunks Chroma is filled although the exact scan serves: it costs minutes at most, and who chooses
+Chroma then need not wait."""
+MASKS = 64
+"""So many filters are remembered."""
 EF_SEARCH, EF_CONSTRUCTION, NEIGHBOURS = 400, 200, 16
 """HNSW: ef_search 400 finds .998 of the exact top 10 where the default finds .892 (100,000 clustered vectors)."""
 MANIFEST = "manifest.json"
 GIVEN_UP = "given-up.json"
 """What the manifest of a generation is called whose Chroma has failed: that has been told."""
+SEEN = "seen.json"
+"""Stands beside the manifest: how the large files looked when their checksums were last compared."""
 MANIFEST_BYTES = 1 << 20
 """No manifest is nearly as large."""
-MAPPED_BYTES = 1 << 29
-"""Files from this size on are mapped, not read: whoever cuts one then stops all that have it open."""
+TRUSTED_BYTES = 1 << 26
+"""From this size on a file whose time and size are those of the last comparison is not read through again."""
 PROBE = 1e-3
 """Greatest cosine distance at which Chroma finds a chunk by its own vector."""
 CHROMA_BATCH = 5_000
@@ -66,9 +75,9 @@ Ints = NDArray[np.int64]
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Part:
-    """The vectors of a run of papers, one row a paper; units of one paper lie together."""
+    """A run of papers, one row a paper: their vectors, those of one paper together, and their terms."""
 
     numbers: Ints
     """(papers,) row numbers in the store, ascending."""
@@ -82,6 +91,47 @@ class Part:
     """(sentences, dim); half precision, because only those of candidates are read."""
     sentence_starts: Ints
     """(papers + 1,)"""
+    postings: Postings
+    """A document is a paper, its title counted `TITLE_WEIGHT` times."""
+
+    @classmethod
+    def opened(cls, folder: Path) -> Part:
+        """Open what was made in a folder."""
+        arrays = {name: load(folder / f"{name}.npy") for name in _ARRAYS}
+        return cls(**arrays, postings=Postings.opened(folder / POSTINGS))
+
+    @classmethod
+    def made(cls, store: Store, after_version: int, folder: Path | None = None) -> Part:
+        """Make one of the papers with a version after `after_version`; without a folder it is kept in memory."""
+        dim = store.dim
+
+        def growing(name: str, dtype: type, width: int | None = None) -> Growing:
+            return Growing(folder / f"{name}.npy" if folder else None, dtype, width)
+
+        numbers, whole = growing("numbers", np.int64), growing("whole", np.float32, dim)
+        chunks, chunk_starts = growing("chunks", np.float32, dim), growing("chunk_starts", np.int64)
+        sentences, sentence_starts = growing("sentences", np.float16, dim), growing("sentence_starts", np.int64)
+        postings = PostingsBuilder(folder / POSTINGS if folder else None)
+        for starts in (chunk_starts, sentence_starts):
+            starts.add(np.array([0]))
+        for stored, units in store.scan(after_version):
+            n = 1 + len(units.chunks)
+            numbers.add(np.array([stored.n]))
+            whole.add(units.vectors[:1])
+            chunks.add(units.vectors[1:n])
+            sentences.add(units.vectors[n:])
+            chunk_starts.add(np.array([len(chunks)]))
+            sentence_starts.add(np.array([len(sentences)]))
+            postings.add([Counter(terms(stored.paper.title) * TITLE_WEIGHT + terms(stored.paper.abstract))])
+        return cls(
+            numbers.close(), whole.close(), chunks.close(), chunk_starts.close(), sentences.close(),
+            sentence_starts.close(), postings.close(),
+        )  # fmt: skip
+
+
+POSTINGS = "postings"
+"""The folder of a generation in which they are."""
+_ARRAYS = tuple(each.name for each in fields(Part) if each.name != "postings")
 
 
 @dataclass(frozen=True)
@@ -89,228 +139,216 @@ class Index:
     """One consistent view of a library: the newest generation, the tail and the mask. Never changes once opened."""
 
     generation: Generation
-    tail: Part
+    tail: tuple[Part, ...]
     """What came since the generation was sealed."""
-    tail_terms: list[Counter[str]]
-    """The terms of each paper of the tail."""
     alive: NDArray[np.bool_]
-    """(papers,) False for rows of the generation that were removed or have changed since."""
+    """(papers,) False for rows that were removed or have changed since."""
     epoch: int
     """The library's epoch that this view shows."""
     encoder: str | None
     """Identity of the encoder of its vectors; None while there are none."""
     warnings: tuple[str, ...]
     """What had to be mended on opening, in words."""
+    _masks: dict[Hashable, NDArray[np.bool_]] = field(default_factory=dict, repr=False)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The generation's papers, then the tail's."""
+        return (self.generation.part, *self.tail)
 
     @cached_property
     def numbers(self) -> Ints:
         """(papers,) the row number in the store of each row of this index, tail last."""
-        return np.concatenate([self.generation.part.numbers, self.tail.numbers])
+        return np.concatenate([part.numbers for part in self.parts])
+
+    @cached_property
+    def _bases(self) -> Ints:
+        """(parts + 1,) the rows at which the parts begin, and the end."""
+        return np.cumsum([0, *(len(part.numbers) for part in self.parts)], dtype=np.int64)
 
     @classmethod
-    def open(cls, store: Store) -> Index:
+    def open(cls, store: Store, earlier: Index | None = None) -> Index:
         """Open the newest sound generation and what came since; build a generation first when there is none.
+
+        Args:
+            store: The library.
+            earlier: What was opened before; what it has read of the same generation is not read again.
 
         Raises:
             StoreError: The store cannot be read.
         """
         warnings: list[str] = []
-        try:
-            generation = Generation.newest(store)
-        except _Unsound as fault:
-            generation = _rebuild(store, str(fault), warnings)
+        generation = earlier.generation if earlier and earlier.generation.serves(store) else None
+        if generation is None:
+            earlier = None
+            try:
+                generation = Generation.newest(store)
+            except _Unsound as fault:
+                generation = _rebuild(store, str(fault), warnings)
+        if earlier and len(earlier.tail) >= TAIL_PARTS:
+            earlier = None
         with store.snapshot() as view:
             epoch, encoder = view.epoch, view.encoder
-            tail, tail_terms = _read_part(view, generation.epoch)
-            removed = view.removed_since(generation.epoch)
-        gone = np.concatenate([tail.numbers, np.array(removed, dtype=np.int64)])
-        alive = np.ones(len(generation.part.numbers) + len(tail.numbers), dtype=bool)
-        alive[: len(generation.part.numbers)] = ~np.isin(generation.part.numbers, gone)
-        return cls(generation, tail, tail_terms, alive, epoch, encoder, tuple(warnings))
+            if earlier and earlier.epoch > epoch:
+                earlier = None
+            since = earlier.epoch if earlier else generation.epoch
+            fresh = Part.made(view, since)
+            removed = view.removed_since(since)
+        before = earlier.alive if earlier else np.ones(len(generation.part.numbers), dtype=bool)
+        numbers = earlier.numbers if earlier else generation.part.numbers
+        still = before & ~np.isin(numbers, np.concatenate([fresh.numbers, np.array(removed, dtype=np.int64)]))
+        tail = (*(earlier.tail if earlier else ()), *([fresh] if len(fresh.numbers) else []))
+        alive = np.concatenate([still, np.ones(len(fresh.numbers), dtype=bool)])
+        return cls(generation, tail, alive, epoch, encoder, tuple(warnings) or (earlier.warnings if earlier else ()))
 
     def __len__(self) -> int:
         """Return the number of papers that count."""
         return int(self.alive.sum())
 
     @property
+    def n_tail(self) -> int:
+        """Papers in the tail, those masked included."""
+        return sum(len(part.numbers) for part in self.tail)
+
+    @property
     def n_chunks(self) -> int:
         """Chunks held, those masked included."""
-        return len(self.generation.part.chunks) + len(self.tail.chunks)
+        return sum(len(part.chunks) for part in self.parts)
+
+    @property
+    def lexicon(self) -> Lexicon:
+        """What is known of terms: that of the generation, or of the tail while there is no other."""
+        return self.generation.lexicon
+
+    def mask(self, key: Hashable, find: Callable[[], Ints]) -> NDArray[np.bool_]:
+        """Return (papers,) which rows are of the papers that `find` gives by row number in the store; kept by `key`."""
+        found = self._masks.get(key)
+        if found is None:
+            chosen = np.zeros(max(self.numbers.max(initial=0), (numbers := find()).max(initial=0)) + 1, dtype=bool)
+            chosen[numbers] = True
+            found = chosen[self.numbers]
+            while len(self._masks) >= MASKS:
+                self._masks.pop(next(iter(self._masks)), None)
+            self._masks[key] = found
+        return found
 
     def chunk_scores(self, query: Floats) -> Floats:
         """Return for each row the best cosine of `query` with any chunk of the paper: an exact scan."""
-        return np.concatenate(
-            [_best(part.chunks @ query, part.chunk_starts) for part in (self.generation.part, self.tail)]
-        )
+        return np.concatenate([_best(part.chunks @ query, part.chunk_starts) for part in self.parts])
+
+    def uses_chroma(self, search: str) -> bool:
+        """Tell whether Chroma is asked, as `Config.search` has it."""
+        return search == "chroma" or (search == "auto" and self.n_chunks > EXACT_CHUNKS and self.generation.has_chroma)
 
     def nearest_chunks(self, query: Floats, depth: int) -> Ints:
         """Return the rows of the papers with the nearest chunks, from Chroma and, for the tail, an exact scan.
 
         An index in memory has no Chroma: all rows are candidates.
+
+        Raises:
+            StoreError: Chroma fails, or does not hold the chunks.
         """
-        part, tail = self.generation.part, self.tail
+        part, n = self.generation.part, len(self.generation.part.numbers)
         if self.generation.folder is None:
             return np.arange(len(self.numbers))
         found = self.generation.nearest(query, max(1, min(4 * depth, len(part.chunks)))) if len(part.chunks) else []
         rows = np.searchsorted(part.chunk_starts, np.array(found, dtype=np.int64), side="right") - 1
-        return np.unique(np.concatenate([rows, len(part.numbers) + np.arange(len(tail.numbers))]))
+        return np.unique(np.concatenate([rows, np.arange(n, len(self.numbers))]))
 
     def lexical_scores(self, query: Sequence[str]) -> Floats:
         """Return the BM25 score of each row for the terms of a query; 0 where no term occurs."""
-        lexicon = self.generation.lexicon
-        scores = lexicon.scores(query)
-        return np.concatenate(
-            [scores, np.array([lexicon.score(query, each) for each in self.tail_terms], dtype=np.float32)]
-        )
+        own = self.lexicon.scores(query)
+        return np.concatenate([own, *(self.lexicon.scores(query, part.postings) for part in self.tail)])
+
+    def holding(self, wanted: Sequence[str]) -> Ints:
+        """Return the rows of the papers that hold all of these terms, ascending."""
+        found = []
+        for part, base in zip(self.parts, self._bases, strict=False):
+            rows = np.arange(len(part.numbers)) if not wanted else part.postings.find(wanted[0])[0]
+            for term in wanted[1:]:
+                rows = np.intersect1d(rows, part.postings.find(term)[0], assume_unique=True)
+            found.append(rows + base)
+        return np.concatenate(found)
 
     def respell(self, term: str) -> str:
         """Return the known term that an unknown one probably is, misspelt or spelt as elsewhere, or the term itself."""
-        return term if term in self._tail_vocabulary else self.generation.lexicon.respell(term)
-
-    @cached_property
-    def _tail_vocabulary(self) -> frozenset[str]:
-        return frozenset().union(*self.tail_terms)
+        if any(part.postings.frequency(term) for part in self.tail):
+            return term
+        return self.lexicon.respell(term)
 
     def cosines(self, query: Floats, rows: Ints) -> tuple[Floats, Floats, Floats]:
         """Return (rows,) cosines of `query` with each paper's whole abstract, best chunk and best sentence."""
-        part, tail = self.generation.part, self.tail
-        split = len(part.numbers)
-        low = rows < split
         out = tuple(np.empty(len(rows), dtype=np.float32) for _ in range(3))
-        for side, own, mask in ((part, rows[low], low), (tail, rows[~low] - split, ~low)):
-            if len(own):
-                out[0][mask] = side.whole[own] @ query
-                out[1][mask] = _best_of(side.chunks, side.chunk_starts, own, query)
-                out[2][mask] = _best_of(side.sentences, side.sentence_starts, own, query)
+        for part, mask, own in self._by_part(rows):
+            out[0][mask] = part.whole[own] @ query
+            out[1][mask] = _best_of(part.chunks, part.chunk_starts, own, query)
+            out[2][mask] = _best_of(part.sentences, part.sentence_starts, own, query)
         return out[0], out[1], out[2]
 
     def whole(self, rows: Ints) -> Floats:
         """Return the (rows, dim) vectors of these papers' whole abstracts."""
-        split = len(self.generation.part.numbers)
         out = np.empty((len(rows), self.generation.part.whole.shape[1]), dtype=np.float32)
-        low = rows < split
-        out[low], out[~low] = self.generation.part.whole[rows[low]], self.tail.whole[rows[~low] - split]
+        for part, mask, own in self._by_part(rows):
+            out[mask] = part.whole[own]
         return out
 
     def best_chunk(self, query: Floats, row: int) -> int:
         """Return which chunk of a paper, from 0, lies nearest to `query`."""
-        split = len(self.generation.part.numbers)
-        part, i = (self.generation.part, row) if row < split else (self.tail, row - split)
+        ((part, _, (i,)),) = self._by_part(np.array([row]))
         return int(np.argmax(part.chunks[part.chunk_starts[i] : part.chunk_starts[i + 1]] @ query))
 
+    def _by_part(self, rows: Ints) -> Iterator[tuple[Part, NDArray[np.bool_], Ints]]:
+        """Yield each part that has any of the rows, which of them, and what they are called in it."""
+        of = np.searchsorted(self._bases, rows, side="right") - 1
+        for i, part in enumerate(self.parts):
+            mask = of == i
+            if mask.any():
+                yield part, mask, rows[mask] - self._bases[i]
 
-def seal(store: Store) -> bool:
+
+def seal(store: Store, search: str = "auto") -> bool:
     """Build a new generation when there is none that serves, or the tail has grown too large; True when one was built.
 
     The caller holds the write lock.
+
+    Args:
+        store: The library.
+        search: How it will be searched (`Config.search`), which decides whether Chroma gets the chunks.
     """
     _sweep(store)
+    n_chunks = store.counts()[1]
     try:
         generation = Generation.newest(store)
     except _Unsound as fault:
         if str(fault):
             _log.warning("rebuilding the index of %s: %s", store.folder, fault)
-        _build(store)
+        _build(store, search)
         return True
-    _, total = store.counts()
     sql = "SELECT coalesce(sum(n_chunks), 0) FROM units JOIN papers USING (n) WHERE version > ?"
     ((fresh,),) = store.select(sql, (generation.epoch,))
-    if fresh <= max(TAIL_CHUNKS, TAIL_SHARE * total):
+    if fresh <= max(TAIL_CHUNKS, TAIL_SHARE * n_chunks) and (generation.has_chroma or not _fills(n_chunks, search)):
         return False
-    _build(store)
+    _build(store, search)
     return True
+
+
+def _fills(n_chunks: int, search: str) -> bool:
+    """Tell whether Chroma gets so many chunks."""
+    return search == "chroma" or (search == "auto" and not KEPT_CHUNKS < n_chunks <= EXACT_CHUNKS)
 
 
 class _Unsound(Exception):
     """No generation can be used; the text says why, empty when there is nothing to tell."""
 
 
-class Lexicon:
-    """BM25 over titles and abstracts (bm25s, Lucene's idf), and the same formula for papers that came later.
-
-    score = sum over query terms of ln(1 + (N - df + .5) / (df + .5)) * tf / (tf + k1 (1 - b + b * length / average)).
-    """
-
-    def __init__(self, bm25: Any, n: int, average: float) -> None:
-        self._bm25, self.n, self._average = bm25, n, average
-
-    @classmethod
-    def build(cls, documents: list[list[str]]) -> Lexicon:
-        """Index documents given as lists of terms."""
-        bm25 = _bm25s().BM25(k1=K1, b=B, method="lucene")
-        if any(documents):
-            bm25.index(documents, show_progress=False)
-        lengths = [len(document) for document in documents]
-        return cls(bm25, len(documents), sum(lengths) / max(1, len(lengths)))
-
-    @classmethod
-    def opened(cls, folder: Path, n: int, manifest: Mapping[str, Any]) -> Lexicon:
-        """Open what `save` wrote."""
-        bm25 = _bm25s().BM25(k1=K1, b=B, method="lucene")
-        if manifest["lexical"]:
-            is_large = sum(file.stat().st_size for file in folder.iterdir()) >= MAPPED_BYTES
-            bm25 = _bm25s().BM25.load(folder, mmap=is_large, show_progress=False)
-        return cls(bm25, n, manifest["average_length"])
-
-    def save(self, folder: Path) -> None:
-        """Write the index; nothing when no document has any term."""
-        if self._vocabulary:
-            self._bm25.save(folder, show_progress=False)
-
-    @cached_property
-    def _vocabulary(self) -> dict[str, int]:
-        return cast("dict[str, int]", getattr(self._bm25, "vocab_dict", {}))
-
-    def scores(self, query: Sequence[str]) -> Floats:
-        """Return (documents,) scores."""
-        known = [term for term in query if term in self._vocabulary]
-        return cast("Floats", self._bm25.get_scores(known)) if known else np.zeros(self.n, dtype=np.float32)
-
-    def score(self, query: Sequence[str], document: Counter[str]) -> float:
-        """Return the score of a document outside the index, by the index's own statistics."""
-        norm = K1 * (1 - B + B * document.total() / max(1.0, self._average))
-        return sum(self.idf(term) * document[term] / (document[term] + norm) for term in query if document[term])
-
-    def idf(self, term: str) -> float:
-        """Return the weight of a term; an unknown one has the greatest."""
-        known = self._vocabulary.get(term)
-        df = 0 if known is None else int(self._bm25.scores["indptr"][known + 1] - self._bm25.scores["indptr"][known])
-        return float(np.log1p((self.n - df + 0.5) / (df + 0.5)))
-
-    def respell(self, term: str) -> str:
-        """Return the known term with the same first letter that is nearest to an unknown one, if one is near enough.
-
-        Distance = insertions, deletions, substitutions and swaps of neighbours (optimal string alignment).
-        """
-        if self.knows(term) or len(term) < min(TYPOS):
-            return term
-        from rapidfuzz import process
-        from rapidfuzz.distance import OSA
-
-        near = max(most for length, most in TYPOS.items() if len(term) >= length)
-        found = process.extractOne(term, self._by_first_letter.get(term[0], ()), scorer=OSA.distance, score_cutoff=near)
-        return found[0] if found else term
-
-    @cached_property
-    def _by_first_letter(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
-        for term in self._vocabulary:
-            if isinstance(term, str) and term:  # bm25s keeps an empty one.
-                found.setdefault(term[0], []).append(term)
-        return found
-
-    def knows(self, term: str) -> bool:
-        """Tell whether any indexed document holds the term."""
-        return term in self._vocabulary
-
-
 class Generation:
     """A sealed generation, or one that lives in memory and has no Chroma; Chroma is opened when first asked for."""
 
-    def __init__(self, folder: Path | None, manifest: Mapping[str, Any], part: Part, lexicon: Lexicon) -> None:
+    def __init__(self, folder: Path | None, manifest: Mapping[str, Any], part: Part) -> None:
         self.folder, self.manifest, self.part = folder, manifest, part
         self.epoch = int(manifest["epoch"])
-        self.lexicon = lexicon
+        self.has_chroma = bool(manifest.get("chroma"))
+        self.lexicon = Lexicon(part.postings)
         """BM25 over the papers of this generation."""
         self._lock = threading.Lock()
         self._chroma: Any = None
@@ -319,8 +357,15 @@ class Generation:
     @classmethod
     def opened(cls, folder: Path, manifest: Mapping[str, Any]) -> Generation:
         """Read the generation in a folder."""
-        part = Part(**{name: _load(folder / f"{name}.npy") for name in Part.__slots__})
-        return cls(folder, manifest, part, Lexicon.opened(folder / "bm25", len(part.numbers), manifest))
+        return cls(folder, manifest, Part.opened(folder))
+
+    def serves(self, store: Store) -> bool:
+        """Tell whether this is still the newest generation of a library."""
+        wanted = {"encoder": store.encoder, **_library(store)}
+        return (
+            self.folder is not None and self._fault is None and _generations(store)[-1:] == [self.folder]
+            and all(self.manifest[key] == value for key, value in wanted.items())
+        )  # fmt: skip
 
     @classmethod
     def newest(cls, store: Store) -> Generation:
@@ -348,13 +393,15 @@ class Generation:
             manifest = json.loads(_read_manifest(folder / MANIFEST))
             if manifest.pop("seal") != _seal(manifest):
                 raise _Unsound("its manifest is damaged")
-            wanted = {"format": FORMAT, "encoder": store.encoder, "versions": _versions(), **_library(store)}
+            versions = _versions() if manifest.get("chroma") else {}
+            wanted = {"format": FORMAT, "encoder": store.encoder, "versions": versions, **_library(store)}
             for key, value in wanted.items():
                 if manifest.get(key) != value:
                     raise _Unsound(f"its {key} is {str(manifest.get(key))[:80]} where {value} is needed")
             if int(manifest["epoch"]) > store.epoch:
                 raise _Unsound("it is newer than the library")
-            _check_files(folder, manifest["files"])
+            _check_files(folder, manifest["files"], _seen(folder))
+            _keep_seen(folder, manifest["files"])
             return cls.opened(folder, manifest)
         except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise _Unsound(f"it cannot be read ({error})") from error
@@ -379,6 +426,8 @@ class Generation:
     def _opened_chroma(self) -> Any:
         """Return the Chroma collection of the chunks; record i is row i of `part.chunks`."""
         with self._lock:
+            if not self.has_chroma:
+                raise StoreError("Chroma does not hold the chunks of this library; the next ingest fills it")
             if self._fault is None and self._chroma is None:
                 try:
                     assert self.folder
@@ -399,7 +448,8 @@ class Generation:
 
     def _open_chroma(self, folder: Path) -> Any:
         # Damaged files of its graph can stop the process: they are looked at again, just before they are read.
-        _check_files(folder, {name: each for name, each in self.manifest["files"].items() if name.startswith("chroma")})
+        files = {name: each for name, each in self.manifest["files"].items() if name.startswith("chroma")}
+        _check_files(folder, files, {})
         home = folder / "chroma"
         # Chroma writes a line when it opens its database.
         if not os.access(home, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
@@ -426,13 +476,6 @@ class Generation:
         return collection
 
 
-def _bm25s() -> Any:
-    import bm25s
-
-    logging.getLogger("bm25s").setLevel(logging.WARNING)  # It turns its own debugging on.
-    return bm25s
-
-
 def _client(folder: Path) -> Any:
     import chromadb
     from chromadb.config import Settings
@@ -450,7 +493,7 @@ def _rebuild(store: Store, fault: str, warnings: list[str]) -> Generation:
             _sweep(store)
             with suppress(_Unsound):  # Another process may have been quicker.
                 return Generation.newest(store)
-            return _build(store)
+            return _build(store, "auto")
     except LibraryBusy:
         _log.info("another process is writing; an index in memory serves until it ends")
     except LibraryDamaged:
@@ -458,34 +501,33 @@ def _rebuild(store: Store, fault: str, warnings: list[str]) -> Generation:
     except StoreError as error:
         warnings.append(f"the index cannot be kept ({error}); it lives in memory")
     with store.snapshot() as view:
-        part, counters = _read_part(view, -1)
-        return Generation(
-            None, {"epoch": view.epoch}, part, Lexicon.build([list(each.elements()) for each in counters])
-        )
+        return Generation(None, {"epoch": view.epoch}, Part.made(view, -1))
 
 
-def _build(store: Store) -> Generation:
+def _build(store: Store, search: str) -> Generation:
     """Build a generation, put it in its place and remove what it replaces.
 
     Raises:
         StoreError: It cannot be written; nothing is left of it.
     """
     home = store.folder / INDEX
-    with store.snapshot() as view:
-        part, counters = _read_part(view, -1)
-        view_epoch = view.epoch
-        about = {**_library(view), "encoder": view.encoder, "epoch": view_epoch}
     draft = None
     try:
         if home.exists() and not home.is_dir():
             home.unlink()
         home.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix="draft-", dir=home))
-        manifest = _fill(draft, about, part, [list(counter.elements()) for counter in counters])
-        older = [path for path in _generations(store) if _order(path) < (view_epoch + 1, 0)]
-        serial = _order(older[-1])[1] + 1 if older and _order(older[-1])[0] == view_epoch else 0
-        folder = home / f"gen-{view_epoch:010d}-{serial:06d}"
+        with store.snapshot() as view:
+            epoch = view.epoch
+            about = {**_library(view), "encoder": view.encoder, "epoch": epoch}
+            part = Part.made(view, -1, draft)
+        manifest = _sealed(draft, about, part, fills=_fills(len(part.chunks), search))
+        del part
+        older = [path for path in _generations(store) if _order(path) < (epoch + 1, 0)]
+        serial = _order(older[-1])[1] + 1 if older and _order(older[-1])[0] == epoch else 0
+        folder = home / f"gen-{epoch:010d}-{serial:06d}"
         draft.rename(folder)
+        _keep_seen(folder, manifest["files"])
         # The last one stays for readers that still have it open.
         for path in {*home.glob("gen-*")} - {folder, *older[-1:]}:
             _discard(path)
@@ -493,20 +535,19 @@ def _build(store: Store) -> Generation:
     except Exception as error:
         if draft is not None:
             _discard(draft)
+        if isinstance(error, StoreError):
+            raise
         raise StoreError(f"cannot write the index in {home}: {error}; free space or check permissions") from error
 
 
-def _fill(draft: Path, about: Mapping[str, Any], part: Part, documents: list[list[str]]) -> Mapping[str, Any]:
-    """Write the files of a generation into a folder; return its manifest."""
-    for name in Part.__slots__:
-        np.save(draft / f"{name}.npy", getattr(part, name))
-    Lexicon.build(documents).save(draft / "bm25")
-    _fill_chroma(draft / "chroma", part.chunks)
+def _sealed(draft: Path, about: Mapping[str, Any], part: Part, *, fills: bool) -> Mapping[str, Any]:
+    """Fill Chroma, and write the manifest of a generation; return it."""
+    if fills:
+        _fill_chroma(draft / "chroma", part.chunks)
     files = [path for path in draft.rglob("*") if path.is_file() and path.name != "chroma.sqlite3"]
     manifest = {
-        "format": FORMAT, "versions": _versions(), **about,
-        "papers": len(part.numbers), "chunks": len(part.chunks), "lexical": any(documents),
-        "average_length": sum(map(len, documents)) / max(1, len(documents)),
+        "format": FORMAT, "versions": _versions() if fills else {}, **about, "chroma": fills,
+        "papers": len(part.numbers), "chunks": len(part.chunks),
         "files": {str(path.relative_to(draft)): [path.stat().st_size, _sha256(path)] for path in sorted(files)},
     }  # fmt: skip
     text = json.dumps({**manifest, "seal": _seal(manifest)}, indent=1)
@@ -551,8 +592,10 @@ def _read_manifest(file: Path) -> str:
         return stream.read(MANIFEST_BYTES)
 
 
-def _check_files(folder: Path, files: Mapping[str, Sequence[Any]]) -> None:
+def _check_files(folder: Path, files: Mapping[str, Sequence[Any]], seen: Mapping[str, Any]) -> None:
     """Compare files with their sizes and checksums: sizes first, for a file can be said to hold more than any disk.
+
+    A large one that looks as it did when it was last compared is not read through again.
 
     Raises:
         _Unsound: One is not what it was.
@@ -561,9 +604,33 @@ def _check_files(folder: Path, files: Mapping[str, Sequence[Any]]) -> None:
     for name, (size, _) in files.items():
         if _check_regular(folder / name) != size:
             raise _Unsound(f"{name} has another size")
-    for name, (_, digest) in files.items():
-        if _sha256(folder / name) != digest:
+    for name, (size, digest) in files.items():
+        is_known = size >= TRUSTED_BYTES and seen.get(name) == _look(folder / name)
+        if not is_known and _sha256(folder / name) != digest:
             raise _Unsound(f"{name} is damaged")
+
+
+def _look(file: Path) -> list[int]:
+    """Return what changes with every write to a file."""
+    found = file.stat()
+    return [found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+
+
+def _seen(folder: Path) -> Mapping[str, Any]:
+    """Return how the large files looked when they were last compared."""
+    try:
+        seen = json.loads(_read_manifest(folder / SEEN))
+    except (OSError, ValueError, RecursionError, _Unsound):
+        return {}
+    return seen if isinstance(seen, dict) else {}
+
+
+def _keep_seen(folder: Path, files: Mapping[str, Sequence[Any]]) -> None:
+    """Note how the large files look, which were just compared or written."""
+    looks = {name: _look(folder / name) for name, (size, _) in files.items() if size >= TRUSTED_BYTES}
+    if looks and looks != _seen(folder):
+        with suppress(OSError):  # It only saves time.
+            (folder / SEEN).write_text(json.dumps(looks), encoding="utf-8")
 
 
 def _check_regular(file: Path) -> int:
@@ -572,11 +639,6 @@ def _check_regular(file: Path) -> int:
     if not stat.S_ISREG(found.st_mode):
         raise _Unsound(f"{file.name} is no file")
     return found.st_size
-
-
-def _load(file: Path) -> NDArray[Any]:
-    is_large = file.stat().st_size >= MAPPED_BYTES
-    return cast("NDArray[Any]", np.load(file, mmap_mode="r" if is_large else None, allow_pickle=False))
 
 
 def _seal(manifest: Mapping[str, Any]) -> str:
@@ -603,31 +665,6 @@ def _add_chunks(client: Any, chunks: Floats) -> None:
         collection.add(ids=[str(row) for row in rows], embeddings=np.asarray(chunks[rows.start : rows.stop]))
 
 
-def _read_part(store: Store, after_version: int) -> tuple[Part, list[Counter[str]]]:
-    """Read papers with a version after `after_version` from the store, with their terms."""
-    dim = store.dim
-    numbers, whole, chunks, sentences, counters = [], [], [], [], []
-    for stored, units in store.scan(after_version):
-        n_chunks = len(units.chunks)
-        numbers.append(stored.n)
-        whole.append(units.vectors[:1])
-        chunks.append(units.vectors[1 : 1 + n_chunks])
-        sentences.append(units.vectors[1 + n_chunks :])
-        counters.append(Counter(terms(stored.paper.title) * TITLE_WEIGHT + terms(stored.paper.abstract)))
-
-    def stack(rows: list[NDArray[np.float16]]) -> NDArray[np.float16]:
-        return np.concatenate(rows) if rows else np.zeros((0, dim), dtype=np.float16)
-
-    def starts(rows: list[NDArray[np.float16]]) -> Ints:
-        return np.concatenate([[0], np.cumsum([len(each) for each in rows], dtype=np.int64)]).astype(np.int64)
-
-    part = Part(
-        np.array(numbers, dtype=np.int64), stack(whole).astype(np.float32), stack(chunks).astype(np.float32),
-        starts(chunks), stack(sentences), starts(sentences),
-    )  # fmt: skip
-    return part, counters
-
-
 def _best(scores: Floats, starts: Ints) -> Floats:
     """Return the greatest score of each run of rows; every run has at least one."""
     return cast("Floats", np.maximum.reduceat(scores, starts[:-1])) if len(scores) else np.zeros(0, dtype=np.float32)
@@ -650,4 +687,4 @@ def _versions() -> dict[str, str]:
     """Return the versions of the packages whose files a generation holds."""
     from importlib.metadata import version
 
-    return {name: version(name) for name in ("bm25s", "chromadb")}
+    return {"chromadb": version("chromadb")}

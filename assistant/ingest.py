@@ -169,13 +169,14 @@ class _DryRunEndsError(Exception):
     """Rolls back what a dry run did."""
 
 
-def ingest(
+def ingest(  # noqa: PLR0913 - settings by name
     store: Store,
     encoder: Encoder | None,
     sources: Sequence[Source],
     *,
     reading: Reading | None = None,
     progress: Progress | None = None,
+    search: str = "auto",
 ) -> Ledger:
     """Read sources into a library.
 
@@ -186,6 +187,7 @@ def ingest(
         sources: Files and live sources, read in this order.
         reading: How they are read.
         progress: Called as papers are encoded and stored.
+        search: `Config.search`, for the index.
 
     Returns:
         The ledger. A source that cannot be read at all has one refusal in it; the others are kept.
@@ -223,7 +225,7 @@ def ingest(
         with writer.transaction():
             writer.end_run(run.number, ledger.as_dict())
         if papers and encoder is not None:
-            index.seal(store)
+            index.seal(store, search)
         ledger.seconds = time.monotonic() - begun
     return ledger
 
@@ -326,6 +328,8 @@ class _Run:
         self._events: list[tuple[object, ...]] = []
         self.encoded = 0
         self.number = 0
+        self._chunks = self._unsealed = 0
+        """Chunks that the index held when it was last sealed, and that came since."""
 
     def begin(self) -> None:
         """Number the run, and stamp the library with its encoder."""
@@ -386,6 +390,7 @@ class _Run:
                     self._forget_stale(opened, ledger, is_whole=is_whole and not refusals.has_damage)
                 self._keep_events(opened.key, is_last=done)
                 self._encode()
+            self._seal()
         ledger.mend = refusals.close()
         return ledger
 
@@ -502,10 +507,17 @@ class _Run:
             waiting = list(self._pending.values())
             for n, units in zip(self._pending, encode_papers(waiting, self._encoder, self._progress), strict=True):
                 self._writer.put_units(n, units)
+                self._unsealed += len(units.chunks)
             self.encoded += len(self._pending)
         elif not self._reading.dry:
             self._progress(len(self._pending))
         self._pending.clear()
+
+    def _seal(self) -> None:
+        """Keep what has to be scanned beside the index small while a long ingest runs; Chroma waits for its end."""
+        if self._unsealed > max(index.TAIL_CHUNKS, index.TAIL_SHARE * self._chunks):
+            index.seal(self._store, "exact")
+            self._chunks, self._unsealed = self._store.counts()[1], 0
 
 
 class _Refusals:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from assistant import index as _index
 from assistant import ingest as _ingest
 from assistant.config import Config, default_library
-from assistant.embed import Encoder, open_encoder
+from assistant.embed import Encoder, document_encoder, open_encoder, same_space
 from assistant.errors import AssistantError, EncoderMismatch, LibraryBusy, LibraryDamaged
 from assistant.index import Index
 from assistant.recover import open_library, restore
@@ -99,7 +99,7 @@ class Library:
         """Return what one question is answered from: index, encoder and store agree with each other."""
         store, wanted = self.store(), self.wanted_encoder()
         index, warnings = self._open_index(store), self.notes
-        if index.encoder in {None, _ingest.identity(wanted)}:
+        if index.encoder is None or same_space(index.encoder, _ingest.identity(wanted)):
             return View(store, index, wanted, warnings)
         other = (
             f"searched with {index.encoder}, which encoded the library; the settings name {_ingest.identity(wanted)}:"
@@ -111,7 +111,7 @@ class Library:
         """Return the index, opened anew when the store has changed."""
         with self._lock:
             if self._index is None or store.epoch != self._index.epoch:
-                self._index = Index.open(store)
+                self._index = Index.open(store, self._index)
             return self._index
 
     def wanted_encoder(self) -> Encoder:
@@ -121,6 +121,10 @@ class Library:
                 self._wanted = open_encoder(self.config)
             return self._wanted
 
+    def _document_encoder(self, made_by: str | None) -> Encoder:
+        """Return what encodes documents for a library whose vectors were made by this encoder, or by none yet."""
+        return document_encoder(self.config, self.wanted_encoder(), made_by)
+
     def _open_own(self, store: Store, identity: str) -> Encoder:
         """Return the encoder of the library's vectors, which is another one than the settings name.
 
@@ -128,14 +132,14 @@ class Library:
             EncoderMismatch: It is not to be had.
         """
         with self._lock:
-            if self._own is not None and _ingest.identity(self._own) == identity:
+            if self._own is not None and same_space(_ingest.identity(self._own), identity):
                 return self._own
             name = store.meta("encoder_name")
             try:
                 own = open_encoder(self.config.changed(encoder=name, encoder_backend="auto")) if name else None
             except AssistantError:
                 own = None
-            if own is None or _ingest.identity(own) != identity:
+            if own is None or not same_space(_ingest.identity(own), identity):
                 raise EncoderMismatch(
                     f"the library in {store.folder} was encoded by {identity}, which is not to be had here, and the"
                     f" settings name {_ingest.identity(self.wanted_encoder())}; set the encoder back, or run `assistant"
@@ -172,7 +176,7 @@ class Library:
             if notes:
                 self._tell(notes)
                 self._complete(store)
-            if self.config.library is not None or store.counts()[0]:
+            if self.config.library is not None or not store.is_empty:
                 return store, False
             store.close()
         from assistant.sample import open_sample
@@ -181,9 +185,11 @@ class Library:
 
     def _complete(self, store: Store) -> None:
         """Encode what a restored library no longer holds the vectors of; whoever is at it already is not disturbed."""
-        encoder = self.wanted_encoder()
+        if not store.waiting(limit=1):
+            return
+        encoder = self._document_encoder(store.encoder)
         identity = _ingest.identity(encoder)
-        if not store.waiting(limit=1) or store.encoder not in {None, identity}:
+        if store.encoder not in {None, identity}:
             return
         try:
             with writing(store, "restore") as writer:
@@ -211,10 +217,13 @@ class Library:
         store, notes = open_library(self.folder, create=True)
         self._tell(notes)
         with store:
-            encoder = self.wanted_encoder()
-            if not reading.dry:
-                self._reencode(store, encoder, progress)
-            ledger = _ingest.ingest(store, encoder, sources, reading=reading, progress=progress)
+            if reading.dry:
+                return _ingest.ingest(store, None, sources, reading=reading)
+            encoder = self._document_encoder(store.encoder)
+            self._reencode(store, encoder, progress)
+            ledger = _ingest.ingest(
+                store, encoder, sources, reading=reading, progress=progress, search=self.config.search
+            )
             self._name_encoder(store)
         self.forget()
         return ledger
@@ -224,14 +233,14 @@ class Library:
         from assistant import move  # most runs move nothing
         from assistant.parcel import Parcel
 
-        encoder = self.wanted_encoder()
         with Parcel(file) as parcel:
-            move.check(parcel, encoder)
+            move.check(parcel, self.wanted_encoder())
             store, notes = open_library(self.folder, create=True)
             self._tell(notes)
             with store:
+                encoder = self._document_encoder(store.encoder or parcel.manifest.encoder)
                 self._reencode(store, encoder, progress)
-                ledger = move.take_in(store, encoder, parcel, progress=progress)
+                ledger = move.take_in(store, encoder, parcel, progress=progress, search=self.config.search)
                 self._name_encoder(store)
         self.forget()
         return ledger
@@ -262,14 +271,17 @@ class Library:
             return 0
         store, _ = open_library(self.folder)
         with store:
-            n = self._reencode(store, self.wanted_encoder(), progress)
+            wanted = _ingest.identity(self.wanted_encoder())
+            if self.config.encoder_backend == "auto" and same_space(store.encoder or wanted, wanted):
+                return 0  # Only an ingest minds the precision.
+            n = self._reencode(store, self._document_encoder(store.encoder), progress)
         if n:
             self.forget()
         return n
 
     def _reencode(self, store: Store, encoder: Encoder, progress: Progress | None) -> int:
         identity, total = _ingest.identity(encoder), 0
-        if store.encoder in {None, identity} or not store.counts()[0]:
+        if store.encoder in {None, identity} or store.is_empty:
             return 0
         _log.warning("encoding %s papers anew: %s -> %s", store.counts()[0], store.encoder, identity)
         if store.meta("next_encoder") != identity:
@@ -285,13 +297,12 @@ class Library:
                     with writer.transaction():
                         writer.switch_units(identity, encoder.dim)
                     self._name_encoder(store)
-                    _index.seal(store)
+                    _index.seal(store, self.config.search)
                     return total
 
     def _name_encoder(self, store: Store) -> None:
         """Keep the name under which the encoder of the vectors can be opened again."""
-        if store.meta("encoder_name") != self.config.encoder and store.encoder == _ingest.identity(
-            self.wanted_encoder()
-        ):
+        wanted = _ingest.identity(self.wanted_encoder())
+        if store.meta("encoder_name") != self.config.encoder and same_space(store.encoder or "", wanted):
             with store.transaction():
                 store.set_meta("encoder_name", self.config.encoder)

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,8 @@ MOST_STREAMS = 8
 """Batches under way at once in bf16; beyond so many cores each gets several."""
 SPIN_US = 2000
 """How long threads wait awake: a question takes 4 ms, 7.5 if they sleep; by default they burn 40 ms of CPU after it."""
+
+_INSTEAD = "set encoder_backend to 'onnx': documents are encoded in fp32 then, those of a library in bf16 anew"
 
 Vectors = NDArray[np.float32]
 Progress = Callable[[int], None]
@@ -73,7 +76,10 @@ class OnnxEncoder:
         return self.encode_by(lambda batches: map(self._run, batches), texts, progress)
 
     def encode_by(
-        self, run: Callable[[Iterable[Batch]], Iterable[Vectors]], texts: Sequence[str], progress: Progress | None
+        self,
+        run: Callable[[Iterable[Batch]], Iterable[Vectors]],
+        texts: Sequence[str],
+        progress: Progress | None = None,
     ) -> Vectors:
         """Return the rows of `texts`, of which `run` makes batches of like length into rows, in their order."""
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
@@ -109,22 +115,28 @@ class OpenVinoEncoder:
     _turn = threading.Lock()
     """Where two threads come first to OpenVINO's binding at once, they can block each other for ever."""
 
-    def __init__(self, plain: OnnxEncoder, graph: Path, streams: int | None = None) -> None:
-        """Compile the graph that `plain` was read from, and compare the two.
+    def __init__(
+        self, plain: OnnxEncoder, graph: Callable[[], AbstractContextManager[Path]], streams: int | None = None
+    ) -> None:
+        """Take what is needed once there are documents to encode; see `compile`.
 
         Args:
             plain: Encodes the questions, and tells what the vectors have to be.
-            graph: The exported graph.
+            graph: Gives the exported graph that `plain` was read from.
             streams: Batches under way at once; default: as many as there are cores, at most `MOST_STREAMS`.
+        """
+        self._plain, self._graph = plain, graph
+        self.streams = streams or min(cores(), MOST_STREAMS)
+        self._model: openvino.CompiledModel | None = None
+
+    def compile(self) -> float:
+        """Compile the graph, unless that is done; return the mean cosine with fp32 over `SENTENCES`.
 
         Raises:
             ConfigError: OpenVINO is missing or fails, the processor has no bf16, or the vectors are not right.
         """
-        self._plain = plain
-        self.streams = streams or min(cores(), MOST_STREAMS)
-        self._model = _compiled(graph, self.streams)
-        self.cosine = self._compare()
-        """Mean agreement with fp32, over `SENTENCES`."""
+        with self._turn:
+            return self._compiled()
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
         """See `Encoder`."""
@@ -133,6 +145,7 @@ class OpenVinoEncoder:
     def encode_documents(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
         """See `Encoder`."""
         with self._turn:
+            self._compiled()
             return self._plain.encode_by(self._run_all, texts, progress)
 
     def token_spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
@@ -141,6 +154,7 @@ class OpenVinoEncoder:
 
     def _run_all(self, batches: Iterable[Batch]) -> Iterator[Vectors]:
         """Run batches, from one thread, with one more waiting than are under way."""
+        assert self._model
         free = [self._model.create_infer_request() for _ in range(self.streams + 1)]
         begun: deque[openvino.InferRequest] = deque()
         try:
@@ -154,13 +168,16 @@ class OpenVinoEncoder:
         except RuntimeError as error:
             raise _failed("OpenVINO failed", error) from error
 
-    def _compare(self) -> float:
-        expected, found = self._plain.encode_documents(SENTENCES), self.encode_documents(SENTENCES)
-        cosine = float((expected * found).sum(axis=1).mean())
-        if not cosine >= MIN_COSINE:
-            found_words = f"a mean cosine of {cosine:.6f} with those in fp32, below {MIN_COSINE}"
-            raise ConfigError(f"vectors in bf16 have {found_words}; set encoder_backend to 'onnx'")
-        return cosine
+    def _compiled(self) -> float:
+        if self._model is None:
+            with self._graph() as graph:
+                self._model = _compiled(graph, self.streams)
+            expected, found = self._plain.encode_documents(SENTENCES), self._plain.encode_by(self._run_all, SENTENCES)
+            self._cosine = float((expected * found).sum(axis=1).mean())
+        if not self._cosine >= MIN_COSINE:
+            found_words = f"a mean cosine of {self._cosine:.6f} with those in fp32, below {MIN_COSINE}"
+            raise ConfigError(f"vectors in bf16 have {found_words}; {_INSTEAD}")
+        return self._cosine
 
 
 def _to_multiple(ids: NDArray[np.int64]) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -185,7 +202,7 @@ def _compiled(graph: Path, streams: int) -> openvino.CompiledModel:
         core = openvino.Core()
         if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             name = core.get_property("CPU", "FULL_DEVICE_NAME")
-            raise ConfigError(f"the processor ({name}) has no bf16 arithmetic; set encoder_backend to 'auto' or 'onnx'")
+            raise ConfigError(f"the processor ({name}) has no bf16 arithmetic; {_INSTEAD}")
         # Compiled anew by each process that encodes documents: .4 s of a core. To keep it compiled would save .2 s,
         # take 90 MB more, and need a check: a damaged copy loads, and gives wrong vectors.
         settings = {
@@ -198,7 +215,7 @@ def _compiled(graph: Path, streams: int) -> openvino.CompiledModel:
 
 
 def _failed(what: str, error: RuntimeError) -> ConfigError:
-    return ConfigError(f"{what}: {' '.join(str(error).split())[:300]}; set encoder_backend to 'onnx'")
+    return ConfigError(f"{what}: {' '.join(str(error).split())[:300]}; {_INSTEAD}")
 
 
 def cores() -> int:

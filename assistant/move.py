@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from assistant import index
-from assistant.embed import Encoder
+from assistant.embed import Encoder, same_space
 from assistant.errors import CorpusError
 from assistant.identity import contradict, new_id, same_abstract, strong_keys, title_key
 from assistant.ingest import Ledger, SourceLedger, encode_waiting, identity, refresh
@@ -46,7 +46,8 @@ def check(parcel: Parcel, encoder: Encoder | None) -> None:
         CorpusError: Something in it is not as it should be.
     """
     about = parcel.manifest
-    if encoder and about.encoder == identity(encoder) and about.rows and about.dim != encoder.dim:
+    is_comparable = encoder and about.encoder and same_space(about.encoder, identity(encoder))
+    if encoder and is_comparable and about.rows and about.dim != encoder.dim:
         raise CorpusError(
             f"cannot import {parcel.file}: its vectors have {about.dim} columns, and those of {about.encoder} have"
             f" {encoder.dim}; export the library again"
@@ -54,7 +55,14 @@ def check(parcel: Parcel, encoder: Encoder | None) -> None:
     parcel.check()
 
 
-def take_in(store: Store, encoder: Encoder | None, parcel: Parcel, *, progress: Progress | None = None) -> Ledger:
+def take_in(
+    store: Store,
+    encoder: Encoder | None,
+    parcel: Parcel,
+    *,
+    progress: Progress | None = None,
+    search: str = "auto",
+) -> Ledger:
     """Take a library's file, which has been checked, into a library.
 
     Args:
@@ -63,6 +71,7 @@ def take_in(store: Store, encoder: Encoder | None, parcel: Parcel, *, progress: 
             encoded or indexed, and vectors are taken where they are of the library's own encoder or it has none.
         parcel: The file.
         progress: Called as papers are stored.
+        search: `Config.search`, for the index.
 
     Raises:
         CorpusError: The file has changed since it was checked; what came before stays.
@@ -82,7 +91,7 @@ def take_in(store: Store, encoder: Encoder | None, parcel: Parcel, *, progress: 
         with writer.transaction():
             writer.end_run(run.number, ledger.as_dict())
         if papers and encoder is not None:
-            index.seal(store)
+            index.seal(store, search)
     ledger.seconds = time.monotonic() - begun
     return ledger
 

@@ -42,8 +42,6 @@ DEPTH = 200
 """Candidates taken from each retriever before fusion, at least."""
 RERANKED = 50
 """So many of the best papers are put before a reranker."""
-EXACT_CHUNKS = 200_000
-"""Up to so many chunks the exact scan is as quick as Chroma (7.5 ms at 100,000) and finds everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +89,7 @@ class Dense:
 
     def rank(self, query: Query, allowed: NDArray[np.bool_], depth: int) -> Ranking:
         """See `Retriever`. Chroma serves unfiltered queries alone; filters are exact, by scanning what they admit."""
-        large = self.index.n_chunks > EXACT_CHUNKS
-        if (self.search == "chroma" or (self.search == "auto" and large)) and np.array_equal(allowed, self.index.alive):
+        if self.index.uses_chroma(self.search) and np.array_equal(allowed, self.index.alive):
             rows = self.index.nearest_chunks(query.vector, depth)
             rows = rows[allowed[rows]]
             return _top(rows, self.index.cosines(query.vector, rows)[1], depth)
@@ -108,7 +105,7 @@ class Lexical:
 
     def scores(self, query: Query) -> Floats:
         """Return the score of every row."""
-        lexicon = self.index.generation.lexicon
+        lexicon = self.index.lexicon
         meant = [self.index.respell(term) if term in query.plain else term for term in query.terms]
         weight = sum(lexicon.idf(t) * (1.0 if lexicon.knows(t) else UNKNOWN_TERM) for t in meant)
         return self.index.lexical_scores(meant) / np.float32(max(weight, 1e-9))
@@ -196,7 +193,7 @@ def search(  # noqa: PLR0913 - settings by name
     allowed = index.alive
     if where:
         condition, values, names = parse_where(where)
-        allowed = allowed & np.isin(index.numbers, store.numbers(condition, values))
+        allowed = allowed & index.mask((condition, *values), lambda: store.numbers(condition, values))
         if not allowed.any():
             return Hits(text, text, reason=_why_excluded(store, where, names))
     warnings = index.warnings
@@ -254,11 +251,11 @@ def _cover_names(ranking: Ranking, index: Index, text: str, k: int) -> Ranking:
     A name that none of them mentions brings its best paper to the last place that no other name needs.
     """
     rows = ranking.rows.tolist()
-    held = [np.all([index.lexical_scores([t]) > 0 for t in terms(name)], axis=0) for name in abstain.names(text)]
-    wanted = [by for by in held if by[rows].any()]
+    held = [np.isin(ranking.rows, index.holding(terms(name))) for name in abstain.names(text)]
+    wanted = [set(ranking.rows[by].tolist()) for by in held if by.any()]
     for by in wanted:
-        first = next(i for i, row in enumerate(rows) if by[row])
-        free = [i for i, row in enumerate(rows[:k]) if not any(own[row] for own in wanted)]
+        first = next(i for i, row in enumerate(rows) if row in by)
+        free = [i for i, row in enumerate(rows[:k]) if not any(row in own for own in wanted)]
         if first >= k and free:
             paper, displaced = rows.pop(first), rows.pop(free[-1])
             rows[k - 1 : k - 1] = [paper, displaced]

@@ -45,6 +45,11 @@ _UNITS = """(
     n INTEGER PRIMARY KEY, n_chunks INTEGER NOT NULL, chunks BLOB NOT NULL, sentences BLOB NOT NULL,
     vectors BLOB NOT NULL, sum INTEGER NOT NULL
 )"""
+_LOOKUPS = """
+CREATE INDEX papers_about ON papers (year, venue, authors);
+CREATE INDEX units_chunks ON units (n_chunks)
+"""
+"""Filters and counts read these, not the rows, which hold the abstracts and vectors."""
 _TABLES = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE papers (
@@ -68,7 +73,8 @@ CREATE TABLE runs (run INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, ledg
 CREATE TABLE events (
     source TEXT NOT NULL, run INTEGER NOT NULL, seq INTEGER NOT NULL, place TEXT NOT NULL, kind TEXT NOT NULL,
     paper TEXT, reason TEXT, PRIMARY KEY (source, run, seq)
-) WITHOUT ROWID
+) WITHOUT ROWID;
+{_LOOKUPS}
 """
 _FROM_1 = f"""
 ALTER TABLE papers ADD COLUMN sum INTEGER NOT NULL DEFAULT 0;
@@ -80,7 +86,8 @@ CREATE TABLE next_units {_UNITS};
 CREATE TABLE events (
     source TEXT NOT NULL, run INTEGER NOT NULL, seq INTEGER NOT NULL, place TEXT NOT NULL, kind TEXT NOT NULL,
     paper TEXT, reason TEXT, PRIMARY KEY (source, run, seq)
-) WITHOUT ROWID
+) WITHOUT ROWID;
+{_LOOKUPS}
 """
 """What makes tables of version 1 ones of today."""
 
@@ -307,6 +314,11 @@ class Store:
         chunks = self._one("SELECT coalesce(sum(n_chunks), 0) FROM units", ()) or (0,)
         return int(papers[0]), int(chunks[0])
 
+    @property
+    def is_empty(self) -> bool:
+        """True while there is no paper."""
+        return self._one("SELECT 1 FROM papers LIMIT 1", ()) is None
+
     def digest(self) -> str:
         """Return the first 16 hex digits of sha256 over ids and texts of all papers: equal libraries, equal digests."""
         total = hashlib.sha256()
@@ -404,8 +416,8 @@ class Store:
 
     def numbers(self, condition: str, values: Sequence[object] = ()) -> NDArray[np.int64]:
         """Return the row numbers of the papers that match an SQL condition, ascending."""
-        rows = self.select(f"SELECT n FROM papers WHERE {condition} ORDER BY n", values)
-        return np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))
+        rows = self.select(f"SELECT n FROM papers WHERE {condition}", values)
+        return np.sort(np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows)))
 
     def select(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a SELECT over the tables above: for what is counted, not read paper by paper."""

@@ -95,7 +95,7 @@ class _Chosen:
         hits = retrieve.search(self._store, self._index, self._encoder, question, k=K, how="exact")
         if not hits or hits[0].paper.id != paper.id:
             return False
-        signals = abstain.read_signals(question, hits, self._index.generation.lexicon.idf)
+        signals = abstain.read_signals(question, hits, self._index.lexicon.idf)
         return abstain.load_refusal().reason(signals) is None
 
 

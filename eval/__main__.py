@@ -1,4 +1,4 @@
-"""`python -m eval retrieval | answers | compare | report | study | fit | page | bench`: measure, print tables."""
+"""`python -m eval retrieval | answers | compare | report | ... | bench | soak`: measure, print tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 
 from assistant import abstain
 from assistant.config import Config
-from assistant.embed import open_encoder
+from assistant.embed import document_encoder, open_encoder
 from assistant.errors import AssistantError, ConfigError, CorpusError
 from assistant.index import Index
 from assistant.rerank import open_reranker
@@ -50,7 +50,7 @@ def retrieval(
 ) -> None:  # fmt: skip
     """Score search: nDCG@10, recall, MRR and success, by kind, beside BM25, dense and RRF."""
     config = Config()
-    encoder = open_encoder(config)
+    encoder = document_encoder(config, open_encoder(config))
     peers = {Path(file).stem: data.read_run(Path(file)) for file in runs if Path(file).exists()}
     if taken := sorted(peers.keys() & set(SYSTEMS)):
         raise ConfigError(f"a run may not be named {taken[0]!r} like a system of ours; rename its file")
@@ -150,7 +150,7 @@ def answers(
         raise ConfigError(f"--llm {llm} names an endpoint but no model; add --model NAME")
     asked = data.read_questions(Path(questions))
     claims = data.read_texts(Path(off_topic)) if off_topic else []
-    store = open_papers(papers, open_encoder(Config()))
+    store = open_papers(papers, document_encoder(Config(), open_encoder(Config())))
     settings: dict[str, Any] = {"library": store.folder, "llm_model": model} | ({"llm_base_url": llm} if llm else {})
     config = Config(**settings)
     qrels = data.judge(asked, store.papers())
@@ -314,6 +314,23 @@ def durability(*, trials: int, real: int, seed: int, damage: bool, out: str | No
             print(f"{kind:{width}}" + "".join(f"{row[name]!s:>14}" for name in names))
     if result["failed"]:
         print(f"eval: {len(result['failed'])} failed", file=sys.stderr)
+        sys.exit(1)
+
+
+@cli.command()
+@click.option("--minutes", type=click.FloatRange(0), default=30.0, show_default=True, help="One round at least.")
+@click.option("--out", metavar="FILE", help="Keep the result as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+def soak(*, minutes: float, out: str | None, as_json: bool) -> None:
+    """Encode in bf16 on OpenVINO while questions are asked, for long; exit 1 when anything strays or grows."""
+    from eval.soak import soak as run_soak
+
+    result = run_soak(minutes, lambda text: print(f"eval: {text}", file=sys.stderr, flush=True))
+    _finish(result | {"commit": _commit()}, out, as_json=as_json)
+    if not as_json:
+        for name, value in result.items():
+            print(f"{name:40} {value}")
+    if result["failed"]:
         sys.exit(1)
 
 

@@ -42,7 +42,7 @@ def examples(  # noqa: PLR0913, PLR0917 - what a library is made of
     store: Store, index: Index, encoder: Encoder, questions: Sequence[Question], qrels: Qrels, off_topic: Sequence[str]
 ) -> list[tuple[str, Signals]]:
     """Return the signals of every example with its group: answerable, unanswerable, without, off_topic, made."""
-    idf = index.generation.lexicon.idf
+    idf = index.lexicon.idf
     found: list[tuple[str, Signals]] = []
     for each in tqdm(questions, desc="measuring", unit=" questions"):
         text = searched_text(each.question, each.history)

@@ -20,7 +20,7 @@ import numpy as np
 
 from assistant.chunk import split_sentences
 from assistant.config import Config
-from assistant.embed import Encoder, open_encoder, open_writer
+from assistant.embed import Encoder, document_encoder, open_encoder
 from assistant.errors import AssistantError
 from assistant.minilm import Vectors
 from assistant.sample import PAPERS
@@ -40,7 +40,7 @@ def soak(minutes: float, say: Callable[[str], None]) -> dict[str, Any]:
         say: Called with a line each minute.
     """
     asking = open_encoder(Config(encoder="built-in", encoder_backend="openvino"))
-    encoder = open_writer(Config(encoder_backend="openvino"), asking)
+    encoder = document_encoder(Config(encoder_backend="openvino"), asking)
     begun, rng, seen = time.monotonic(), np.random.default_rng(1), _Seen()
     batches = _batches()
     over = threading.Event()

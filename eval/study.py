@@ -23,7 +23,8 @@ from assistant.chunk import TITLE_TOKENS, chunk_abstract, split_sentences
 from assistant.config import cache_folder
 from assistant.embed import Encoder
 from assistant.followup import searched_text
-from assistant.index import K1, TITLE_WEIGHT, B, Lexicon
+from assistant.index import TITLE_WEIGHT
+from assistant.lexicon import K1, B, Lexicon
 from assistant.ingest import identity
 from assistant.retrieve import (
     DEPTH,
@@ -267,12 +268,13 @@ class Lab:
         bm25 = bm25s.BM25(k1=recipe.k1, b=recipe.b, method=recipe.method)
         documents = [cut(title) * recipe.title_weight + cut(abstract) for title, abstract in self.papers]
         bm25.index(documents, show_progress=False)
-        lexicon = Lexicon(bm25, len(documents), 1.0)
+        lexicon = Lexicon.of(documents)
         scores, weights = [], []
         for text in self.queries.values():
             plain = plain_terms(text) if recipe.respell and recipe.stem else frozenset()
             query = [lexicon.respell(term) if term in plain else term for term in cut(text)]
-            scores.append(lexicon.scores(query))
+            known = [term for term in query if lexicon.knows(term)]
+            scores.append(bm25.get_scores(known) if known else np.zeros(len(documents)))
             weights.append(sum(lexicon.idf(t) * (1 if lexicon.knows(t) else recipe.unknown) for t in query))
         return np.array(scores, dtype=np.float32), np.maximum(np.array(weights, dtype=np.float32), 1e-9)
 

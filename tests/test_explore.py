@@ -43,7 +43,7 @@ def test_papers_of_the_tail_are_like_others_too(store: Store, tmp_path: Path, ha
     twin = {"title": first.title + " again", "abstract": first.abstract + " It is so."}
     ingest(store, hashing, [write_jsonl(tmp_path / "c.jsonl", [twin])])
     index = Index.open(store)
-    assert len(index.tail.numbers) > 0
+    assert index.n_tail > 0
     [(found, _)] = similar(store, index, first.id, k=1)
     assert found.title == twin["title"]
     [(back, _)] = similar(store, index, found.id, k=1)

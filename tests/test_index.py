@@ -47,7 +47,7 @@ def test_what_came_and_went_since_is_seen_without_a_rebuild(
     remove(store, [paper.id for paper in store.papers() if paper.title.startswith("Study 17 ")])
     assert generation(store) == before
     index = Index.open(store)
-    assert len(index) == 82 and len(index.tail.numbers) == 3
+    assert len(index) == 82 and index.n_tail == 3
     assert titles(store, "method m501 on set s501")[0].startswith("Study 501 ")
     for how in ("exact", "chroma"):
         assert not any(title.startswith("Study 17 ") for title in titles(store, QUERY, how))
@@ -59,7 +59,7 @@ def test_the_tail_and_a_new_generation_rank_alike(store: Store, tmp_path: Path, 
     with_tail = {query: titles(store, query)[:3] for query in ("method m501 on set s501", QUERY)}
     shutil.rmtree(store.folder / "index")
     assert {query: titles(store, query)[:3] for query in with_tail} == with_tail
-    assert len(Index.open(store).tail.numbers) == 0
+    assert Index.open(store).n_tail == 0
 
 
 def test_a_large_tail_is_folded_in(
@@ -69,7 +69,7 @@ def test_a_large_tail_is_folded_in(
     before = generation(store)
     ingest(store, hashing, [write_jsonl(tmp_path / "b.jsonl", make_records(30, offset=500))])
     assert generation(store) != before
-    assert len(Index.open(store).tail.numbers) == 0
+    assert Index.open(store).n_tail == 0
 
 
 FILES = [
@@ -79,7 +79,7 @@ FILES = [
     "numbers.npy",
     "chunk_starts.npy",
     "sentences.npy",
-    "bm25/data.csc.index.npy",
+    "postings/counts.npy",
     "chroma/*/data_level0.bin",
 ]
 

@@ -10,11 +10,11 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "assistant"
 
 LAYERS = {
-    "clean": 0, "cues": 0, "errors": 0, "layout": 0, "rebuild": 0, "sources.live.hosts": 0, "sources.parquet_rows":
-    0, "text": 0, "tokens": 0, "types": 0, "ui.guard": 0, "ui.plot": 0, "whole": 0,
-    "abstain": 1, "chunk": 1, "completion": 1, "config": 1, "figures": 1, "journal": 1, "papers": 1, "prompt": 1,
-    "sources.find": 1, "sources.jats": 1, "sources.live.kept": 1, "sources.live.wire": 1, "topics": 1, "ui.shown":
-    1,
+    "arrays": 0, "clean": 0, "cues": 0, "errors": 0, "layout": 0, "rebuild": 0, "sharing": 0, "sources.live.hosts":
+    0, "sources.parquet_rows": 0, "text": 0, "tokens": 0, "types": 0, "ui.guard": 0, "ui.plot": 0, "whole": 0,
+    "abstain": 1, "chunk": 1, "completion": 1, "config": 1, "figures": 1, "journal": 1, "lexicon": 1, "papers": 1,
+    "prompt": 1, "sources.find": 1, "sources.jats": 1, "sources.live.kept": 1, "sources.live.wire": 1, "topics": 1,
+    "ui.shown": 1,
     "conversations": 2, "export": 2, "followup": 2, "identity": 2, "llm": 2, "markers": 2, "names": 2,
     "sources.content": 2, "sources.json_text": 2, "sources.live.fetch": 2, "sources.live.names": 2,
     "sources.shapes": 2, "sources.tables": 2, "store": 2, "table": 2, "ui.fragments": 2,
@@ -82,7 +82,6 @@ def test_nothing_heavy_is_loaded_before_it_is_used(code: str) -> None:
 
 OWNERS = {
     "chromadb": {"index"},
-    "bm25s": {"index"},
     "gradio": {"ui.server", "ui.chat", "ui.saved", "ui.settings", "ui.library", "ui.explore", "ui.adding"},
     "openai": {"llm"},
     "httpx2": {"completion", "llm", "sources.live.wire"},
@@ -92,8 +91,9 @@ OWNERS = {
     "transformers": {"export"},
     "sentence_transformers": {"embed", "export", "rerank"},
     "huggingface_hub": {"embed", "export", "rerank"},
-    "onnxruntime": {"embed", "export"},
-    "tokenizers": {"embed", "export"},
+    "onnxruntime": {"minilm", "export"},
+    "openvino": {"minilm"},
+    "tokenizers": {"minilm", "export"},
     "sqlite3": {"store", "write", "recover", "conversations"},
     "lxml": {"sources.jats", "sources.web"},
     "pylatexenc": {"sources.bibtex"},

@@ -53,7 +53,7 @@ def test_first_questions_are_answered_by_the_library_itself(sample: tuple[Store,
         hits = search(store, index, encoder, question, k=5)
         tops.add(hits[0].paper.id)
         assert question in questions(hits[0].paper).values()
-        signals = abstain.read_signals(question, hits, index.generation.lexicon.idf)
+        signals = abstain.read_signals(question, hits, index.lexicon.idf)
         assert abstain.load_refusal().reason(signals) is None
     assert len(tops) == 6
     assert len({question.split()[0] for question in found}) > 1
