@@ -1,201 +1,42 @@
-"""Question -> Answer: the `Assistant`, and `ask()` for one question.
+"""The `Assistant`, through which everything is done, and `ask()` for one question.
 
-One way for every answer: search, abstain when nothing fits, build the prompt, let an answerer speak (an LLM when a
-model is named, verbatim sentences otherwise or when the endpoint fails), and let its text out through the gate. `ask`
-is `stream` read to its end.
+`ask` is `stream` read to its end; `asking` has the way of a question to its answer. What most runs do not need is
+imported where it is used: a search from a cold process waits for nothing else.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import dataclasses
 import functools
 import json
-import logging
-import math
 import threading
-import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
-from assistant import abstain, atlas, bibliography, explore, replay, retrieve, suggest, table
 from assistant import ingest as _ingest
+from assistant import retrieve
 from assistant.clean import clean
 from assistant.config import Config, cache_folder, nearest
-from assistant.draft import Asked, Draft, Made, Record, Rewriting
-from assistant.errors import AssistantError, ConfigError, LibraryDamaged, LLMError
-from assistant.extract import Extractive
-from assistant.followup import leans, rewrite_messages, searched_text
+from assistant.errors import ConfigError, LibraryDamaged
 from assistant.identity import keys_of
 from assistant.library import Library
-from assistant.llm import LLM, LLMStream
 from assistant.papers import FIELDS
-from assistant.prompt import Templates, build_prompt, load_templates
-from assistant.rerank import Reranker
-from assistant.store import Store
-from assistant.types import (
-    Answer,
-    Citation,
-    Digest,
-    Evidence,
-    Fallback,
-    Hits,
-    Paper,
-    Prompt,
-    Reason,
-    Seconds,
-    Stage,
-    Turn,
-    Usage,
-)
+from assistant.types import Answer, Hits, Paper, Stage, Turn
 
 if TYPE_CHECKING:
+    from assistant.asking import Answerer, AnswerStream, AsyncAnswerStream
+    from assistant.atlas import Atlas
+    from assistant.explore import Facets
+    from assistant.rerank import Reranker
     from assistant.sources.live import Fetcher
+    from assistant.table import Row
 
-REQUESTS = 3
-"""Most requests to the endpoint for one question."""
-ENDPOINTS = 16
-"""Most settings for which the connection to their endpoint is kept."""
-REWRITE_SHARE = 0.25
-"""Of the time left, what rewriting a follow-up may take: the answer needs the rest."""
 QUESTION_CHARS, TURN_CHARS, TURNS = 8_000, 20_000, 200
 """Longest question, longest turn of a history (cut), most turns read (the last ones)."""
-CLOSEST = 3
-"""Papers offered with an abstention."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_log = logging.getLogger(__name__)
-
-
-class _Call:
-    """What one question asks of the endpoint, by one deadline; whoever wants to stop it can reach it here."""
-
-    def __init__(self, config: Config, watch: Callable[[Stage], None] | None) -> None:
-        self.config = config
-        self.deadline = math.inf
-        self.usage = Usage()
-        self.draft: Draft | None = None
-        self._stage: Stage = "searching"
-        self._watch = watch
-        self._stream: LLMStream | None = None
-        self._closed = False
-
-    def enter(self, stage: Stage) -> None:
-        """Begin a stage; whoever watches is told once."""
-        if stage != self._stage:
-            self._stage = stage
-            if self._watch:
-                self._watch(stage)
-
-    @property
-    def requests_left(self) -> int:
-        """Requests that may still be sent."""
-        return REQUESTS - self.usage.llm_calls
-
-    @property
-    def complete(self) -> bool:
-        """True once the endpoint has ended its last answer, and not at a length limit."""
-        return self._stream is not None and self._stream.complete
-
-    def ask(
-        self, llm: LLM, messages: Sequence[Turn], *, deadline: float = math.inf, requests: int = REQUESTS
-    ) -> Generator[str]:
-        """Yield the pieces of one answer as they come, count what it costs, and raise what `LLMStream` raises."""
-        deadline, requests = min(deadline, self.deadline), min(requests, self.requests_left)
-        stream = self._stream = llm.stream(messages, deadline=deadline, max_requests=requests)
-        if self._closed:  # while papers were still looked for
-            stream.close()
-        try:
-            yield from stream
-        finally:
-            self.usage = _add(self.usage, stream.usage)
-            stream.close()
-
-    def close(self) -> None:
-        """Stop, from any thread: nothing more is sent."""
-        self._closed = True
-        if self._stream is not None:
-            self._stream.close()
-
-
-class AnswerStream(Iterator[str]):
-    """Pieces of an answer's text, each final; then `answer`. `"".join(pieces) == answer.text`."""
-
-    def __init__(self, answer: Callable[[_Call], Generator[str, None, tuple[Answer, Record]]], call: _Call) -> None:
-        self._call = call
-        self._pieces = answer(call)
-        self._made: tuple[Answer, Record] | None = None
-
-    def __next__(self) -> str:
-        try:
-            return next(self._pieces)
-        except StopIteration as stop:
-            if stop.value is not None:
-                self._made = stop.value
-            raise StopIteration from None
-
-    @property
-    def evidence(self) -> tuple[Evidence, ...]:
-        """What the answer may cite, as far as it is known by now."""
-        return self._call.draft.evidence if self._call.draft else ()
-
-    @property
-    def citations(self) -> tuple[Citation, ...]:
-        """The markers of the pieces that were given out by now, resolved."""
-        return self._call.draft.citations if self._call.draft else ()
-
-    @property
-    def answer(self) -> Answer:
-        """The whole answer; reads what is left of the stream."""
-        return self._finish()[0]
-
-    @property
-    def record(self) -> Record:
-        """All that the answer rests on; reads what is left of the stream."""
-        return self._finish()[1]
-
-    def save(self, file: str | Path) -> None:
-        """Save the answer with all that it rests on; see `assistant.replay.save`."""
-        replay.save(file, *self._finish())
-
-    def _finish(self) -> tuple[Answer, Record]:
-        for _ in self:
-            pass
-        if self._made is None:
-            raise AssistantError("the answer was stopped before its end; ask again")
-        return self._made
-
-    def close(self) -> None:
-        """Stop, from any thread: the endpoint's call ends too."""
-        self._call.close()
-        with contextlib.suppress(ValueError):  # Another thread waits for a piece; closing the call lets it go on.
-            self._pieces.close()
-
-
-class AsyncAnswerStream(AsyncIterator[str]):
-    """An `AnswerStream` for async code; after the last piece, `answer`."""
-
-    def __init__(self, stream: AnswerStream) -> None:
-        self._stream = stream
-
-    async def __anext__(self) -> str:
-        piece = await asyncio.to_thread(next, self._stream, None)
-        if piece is None:
-            raise StopAsyncIteration
-        return piece
-
-    @property
-    def answer(self) -> Answer:
-        """The whole answer."""
-        return self._stream.answer
-
-    def save(self, file: str | Path) -> None:
-        """Save the answer with all that it rests on; see `assistant.replay.save`."""
-        self._stream.save(file)
 
 
 def _restoring(method: Callable[Concatenate[Assistant, P], T]) -> Callable[Concatenate[Assistant, P], T]:
@@ -224,8 +65,7 @@ class Assistant:
         self._lock = threading.RLock()
         self._library = Library(self.config)
         self._reranker: Reranker | None = None
-        self._llms: dict[tuple[Config, str | None], LLM] = {}
-        self._digest: tuple[int, str] = (-1, "")
+        self._answerer: Answerer | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -236,9 +76,9 @@ class Assistant:
     def close(self) -> None:
         """Close the library and the connection to the endpoint."""
         with self._lock:
-            for llm in self._llms.values():
-                llm.close()
-            self._llms = {}
+            if self._answerer is not None:
+                self._answerer.close()
+                self._answerer = None
         self._library.close()
 
     # --- The library --------------------------------------------------------------------------------------------------
@@ -400,6 +240,8 @@ class Assistant:
         self, text: str = "", *, ids: Sequence[str] = (), where: Sequence[str] = (), full: bool = False
     ) -> tuple[int, Iterator[Paper]]:
         """Return how many papers were chosen and the papers, read as they are iterated; see `select_papers`."""
+        from assistant import bibliography
+
         return bibliography.select_papers(self._library.store(), text, ids=ids, where=where, full=full)
 
     # --- Exploring ----------------------------------------------------------------------------------------------------
@@ -409,12 +251,16 @@ class Assistant:
         self, text: str = "", *, where: Sequence[str] = (), order: str = "entry", limit: int = 50, offset: int = 0
     ) -> tuple[list[Paper], int]:
         """Return one page of the papers that hold every word as it is typed, and how many there are; see `explore`."""
+        from assistant import explore
+
         store = self._library.store()
         return explore.browse(store, text, where=where, order=order, limit=limit, offset=offset)
 
     @_restoring
-    def facets(self, papers: Sequence[Paper]) -> explore.Facets:
+    def facets(self, papers: Sequence[Paper]) -> Facets:
         """Return counts of some papers, such as those of a search; see `assistant.explore.facets`."""
+        from assistant import explore
+
         return explore.facets(papers, self._library.store())
 
     @_restoring
@@ -424,14 +270,18 @@ class Assistant:
         Raises:
             ConfigError: No such paper.
         """
+        from assistant import explore
+
         return explore.similar(self._library.store(), self._library.view().index, paper_id, k)
 
-    def compare(self, ids: Sequence[str]) -> tuple[table.Row, ...]:
+    def compare(self, ids: Sequence[str]) -> tuple[Row, ...]:
         """Return a table of papers by task, method, data and numbers, each cell verbatim; see `assistant.table`.
 
         Raises:
             ConfigError: No such paper.
         """
+        from assistant import table
+
         papers = [self.paper(each) for each in ids]
         for paper_id, paper in zip(ids, papers, strict=True):
             if paper is None:
@@ -439,19 +289,25 @@ class Assistant:
         return table.compare([paper for paper in papers if paper])
 
     @_restoring
-    def overview(self, text: str = "", *, where: Sequence[str] = ()) -> explore.Facets:
+    def overview(self, text: str = "", *, where: Sequence[str] = ()) -> Facets:
         """Return counts of the papers by year, venue, author and source; see `papers` for the arguments."""
+        from assistant import explore
+
         return explore.overview(self._library.store(), text, where=where)
 
     @_restoring
-    def atlas(self) -> atlas.Atlas:
+    def atlas(self) -> Atlas:
         """Return the map of the library with its topics; made once for each state of it, which takes seconds."""
+        from assistant import atlas
+
         store = self._library.store()
         return atlas.open_atlas(store, self._library.view().index)
 
     @_restoring
     def suggest(self, n: int = 6) -> tuple[str, ...]:
         """Return questions that this library answers, drawn from its papers."""
+        from assistant import suggest
+
         if self._library.store().is_empty:
             return ()
         view = self._library.view()
@@ -473,6 +329,7 @@ class Assistant:
         """Open all that a first question would otherwise wait for."""
         if not self._library.store().is_empty:
             self._library.view().encoder.encode_queries(["warm up"])
+            self._open_answerer().library_digest()
 
     def _open_reranker(self) -> Reranker | None:
         with self._lock:
@@ -481,12 +338,6 @@ class Assistant:
 
                 self._reranker = open_reranker(self.config.reranker)
             return self._reranker
-
-    def _library_digest(self, store: Store) -> str:
-        epoch = store.epoch
-        if self._digest[0] != epoch:
-            self._digest = (epoch, store.digest())
-        return self._digest[1]
 
     # --- Questions ----------------------------------------------------------------------------------------------------
 
@@ -503,6 +354,8 @@ class Assistant:
             ConfigError: An argument that cannot be used.
             StoreError: The library cannot be read.
         """
+        from assistant.followup import searched_text
+
         question, turns = _question(query), _history(history)
         return self._search(question, searched_text(question, turns), k, where)
 
@@ -558,137 +411,31 @@ class Assistant:
         """
         asked, turns, settings = _question(question), _history(history), config or self.config
         number, conditions = settings.k if k is None else k, (where,) if isinstance(where, str) else tuple(where)
-        call = _Call(settings, watch)
-        return AnswerStream(lambda call: self._answer(asked, turns, number, conditions, call), call)
+        return self._open_answerer().stream(asked, turns, number, conditions, settings, watch)
+
+    def _open_answerer(self) -> Answerer:
+        with self._lock:
+            if self._answerer is None:
+                from assistant.asking import Answerer
+
+                self._answerer = Answerer(self._library, self._search)
+            return self._answerer
 
     async def aask(
         self, question: str, *, history: Sequence[Turn] = (), k: int | None = None, where: Sequence[str] = ()
     ) -> Answer:
         """`ask` for async code; the event loop stays free."""
+        import asyncio
+
         return await asyncio.to_thread(self.ask, question, history=history, k=k, where=where)
 
     def astream(
         self, question: str, *, history: Sequence[Turn] = (), k: int | None = None, where: Sequence[str] = ()
     ) -> AsyncAnswerStream:
         """`stream` for async code."""
+        from assistant.asking import AsyncAnswerStream
+
         return AsyncAnswerStream(self.stream(question, history=history, k=k, where=where))
-
-    def _answer(
-        self, question: str, history: Sequence[Turn], k: int, where: tuple[str, ...], call: _Call
-    ) -> Generator[str, None, tuple[Answer, Record]]:
-        begun = time.monotonic()
-        call.deadline = begun + call.config.llm_timeout_s
-        templates = load_templates(call.config.prompts)
-        hits = self._search(question, searched_text(question, history), k, where)
-        rewriting = None
-        if hits and call.config.llm_model and leans(question, history):
-            rewriting = self._rewrite(question, history, templates, call)
-            hits = self._search(question, rewriting.question, k, where) if rewriting.question else hits
-            hits = dataclasses.replace(hits, warnings=(*hits.warnings, *_warnings(rewriting)))
-        store, retrieved = self._library.store(), time.monotonic()
-        draft = call.draft = Draft(
-            Asked(
-                question, tuple(history), k, where, hits.searched, rewriting,
-                closest=tuple(hit.paper for hit in hits[:CLOSEST]), declined=self._why_not(question, hits, call),
-                nothing=hits.reason, warnings=hits.warnings,
-            )
-        )  # fmt: skip
-        if draft.asked.declined is None:
-            build = functools.partial(
-                build_prompt, question, hits, templates, searched=hits.searched, history=history,
-                language=call.config.answer_language, model=call.config.llm_model,
-            )  # fmt: skip
-            prompt, answered = build(budget=call.config.evidence_tokens), False
-            draft.read(prompt)
-            call.enter("reading")
-            if call.config.llm_model:
-                shorter = functools.partial(build, budget=prompt.evidence_tokens // 2)
-                answered = yield from self._speak(draft, prompt, shorter, call)
-            if not answered:  # A fault costs no evidence.
-                call.enter("writing")
-                yield from draft.begin("extractive", prompt)
-                for piece in Extractive(store, self._library.view().encoder).stream(draft.prompt):
-                    yield from draft.hear(piece)
-                yield from draft.end()
-        if draft.reason:
-            yield draft.text
-        digest = Digest(self._library_digest(store), call.config.digest, templates.digest)
-        now = time.monotonic()
-        seconds = Seconds(round(retrieved - begun, 4), round(now - retrieved, 4), round(now - begun, 4))
-        endpoint = call.config.endpoint if call.config.llm_model else None
-        made = Made(
-            self.library, store.encoder, call.config.llm_model, endpoint, call.config.shaping, digest,
-            usage=call.usage, seconds=seconds,
-        )  # fmt: skip
-        return draft.answer(made), draft.record(made)
-
-    def _rewrite(self, question: str, history: Sequence[Turn], templates: Templates, call: _Call) -> Rewriting:
-        """Let the LLM write a follow-up so that it stands by itself, in one request that is never sent again."""
-        now = time.monotonic()
-        messages = rewrite_messages(question, history, templates.rewrite)
-        limit = now + REWRITE_SHARE * (call.deadline - now)
-        text, fault = "", None
-        try:
-            with contextlib.closing(
-                call.ask(self._open_llm(call.config), messages, deadline=limit, requests=1)
-            ) as pieces:
-                for piece in pieces:
-                    text += piece
-                    if len(text) > QUESTION_CHARS:
-                        break
-        except LLMError as error:
-            _log.warning("the endpoint did not rewrite a follow-up: %s", error)
-            fault = Fallback(error.kind, str(error))
-        return Rewriting(tuple(messages), text, fault)
-
-    def _why_not(self, question: str, hits: Hits, call: _Call) -> Reason | None:
-        """Return why nothing can be answered from these hits, or None.
-
-        Whether a detail is in the abstracts is left to the model where there is one; it declines in the agreed form.
-        """
-        if not hits:
-            return cast("Reason", (hits.reason or "no_match").split(":")[0])
-        signals = abstain.read_signals(question, hits, self._library.view().index.lexicon.idf)
-        reason = abstain.load_refusal().reason(signals)
-        return None if reason == "not_in_sources" and call.config.llm_model else reason
-
-    def _speak(
-        self, draft: Draft, whole: Prompt, shorter: Callable[[], Prompt], call: _Call
-    ) -> Generator[str, None, bool]:
-        """Let the LLM answer; a prompt too long for it is cut to what `shorter` makes of it, once.
-
-        Returns:
-            Whether it came to its end.
-        """
-        fault = yield from self._ask_llm(draft, whole, call)
-        if fault and fault.too_long and not draft.started and call.requests_left:
-            fault = yield from self._ask_llm(draft, shorter(), call)
-        if fault:
-            _log.warning("the endpoint gave no answer: %s", fault)
-        return fault is None
-
-    def _ask_llm(self, draft: Draft, prompt: Prompt, call: _Call) -> Generator[str, None, LLMError | None]:
-        """Let the LLM answer one prompt; return the fault that ended it."""
-        yield from draft.begin("llm", prompt)
-        try:
-            with contextlib.closing(call.ask(self._open_llm(call.config), prompt.messages)) as pieces:
-                for piece in pieces:
-                    call.enter("writing")
-                    yield from draft.hear(piece)
-        except LLMError as error:
-            draft.fail(Fallback(error.kind, str(error)))
-            return error
-        yield from draft.end(complete=call.complete)
-        return None
-
-    def _open_llm(self, config: Config) -> LLM:
-        name = (config, config.api_key)  # equal settings of another origin may have no key
-        with self._lock:
-            if name not in self._llms:
-                if len(self._llms) >= ENDPOINTS:  # not closed: it may still be answering
-                    del self._llms[next(iter(self._llms))]
-                self._llms[name] = LLM(config)
-            return self._llms[name]
 
 
 def ask(
@@ -702,22 +449,6 @@ def ask(
     """Answer one question from the default library; for several, keep an `Assistant` open."""
     with Assistant(config) as assistant:
         return assistant.ask(question, history=history, k=k, where=where)
-
-
-def _warnings(rewriting: Rewriting) -> tuple[str, ...]:
-    if not rewriting.fault:
-        return ()
-    said = rewriting.fault.message
-    return (f"the follow-up was searched by rules, since the endpoint did not rewrite it: {said}",)
-
-
-def _add(before: Usage, now: Usage) -> Usage:
-    return Usage(
-        before.prompt_tokens + now.prompt_tokens,
-        before.completion_tokens + now.completion_tokens,
-        before.llm_calls + now.llm_calls,
-        before.tokens_estimated or now.tokens_estimated,
-    )
 
 
 def _question(question: object) -> str:

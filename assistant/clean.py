@@ -10,8 +10,6 @@ from __future__ import annotations
 import re
 import unicodedata
 
-import ftfy
-
 MAX_CHARS = 300_000
 """Longest text let in, in characters; an abstract beyond it is refused where it is read."""
 
@@ -53,6 +51,8 @@ def clean(text: str, limit: int = MAX_CHARS, *, lines: bool = False) -> str:
     text = UNSEEN.sub("", text[: 2 * limit])
     is_plain = text.isascii() and "&" not in text  # nothing that ftfy could mend: most texts, and it takes a while
     if not is_plain:
+        import ftfy  # takes 40 ms, and the questions of most people hold nothing to mend
+
         text = ftfy.fix_text(text, uncurl_quotes=False, normalization="NFC", unescape_html="auto")
         text = UNSEEN.sub("", text)
     if lines:

@@ -29,9 +29,9 @@ from assistant.export import (
     built_in_model,
     foreign_code,
     load_model,
-    sha256_of,
 )
 from assistant.minilm import BF16, OnnxEncoder, OpenVinoEncoder, Progress, Vectors, unit
+from assistant.seen import sha256_of
 from assistant.sharing import Shared
 
 if TYPE_CHECKING:

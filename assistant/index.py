@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from assistant.arrays import Growing, load
 from assistant.errors import LibraryBusy, LibraryDamaged, StoreError
 from assistant.lexicon import Lexicon, Postings, PostingsBuilder
+from assistant.seen import differing, note, sha256_of
 from assistant.store import INDEX, Store
 from assistant.text import terms
 from assistant.write import writing
@@ -57,12 +58,8 @@ EF_SEARCH, EF_CONSTRUCTION, NEIGHBOURS = 400, 200, 16
 MANIFEST = "manifest.json"
 GIVEN_UP = "given-up.json"
 """What the manifest of a generation is called whose Chroma has failed: that has been told."""
-SEEN = "seen.json"
-"""Stands beside the manifest: how the large files looked when their checksums were last compared."""
 MANIFEST_BYTES = 1 << 20
 """No manifest is nearly as large."""
-TRUSTED_BYTES = 1 << 26
-"""From this size on a file whose time and size are those of the last comparison is not read through again."""
 PROBE = 1e-3
 """Greatest cosine distance at which Chroma finds a chunk by its own vector."""
 CHROMA_BATCH = 5_000
@@ -326,7 +323,8 @@ def seal(store: Store, search: str = "auto") -> bool:
         return True
     sql = "SELECT coalesce(sum(n_chunks), 0) FROM units JOIN papers USING (n) WHERE version > ?"
     ((fresh,),) = store.select(sql, (generation.epoch,))
-    if fresh <= max(TAIL_CHUNKS, TAIL_SHARE * n_chunks) and (generation.has_chroma or not _fills(n_chunks, search)):
+    is_filled = generation.is_of_this_chroma and (generation.has_chroma or not _fills(n_chunks, search))
+    if fresh <= max(TAIL_CHUNKS, TAIL_SHARE * n_chunks) and is_filled:
         return False
     _build(store, search)
     return True
@@ -358,6 +356,11 @@ class Generation:
     def opened(cls, folder: Path, manifest: Mapping[str, Any]) -> Generation:
         """Read the generation in a folder."""
         return cls(folder, manifest, Part.opened(folder))
+
+    @property
+    def is_of_this_chroma(self) -> bool:
+        """False when another version of Chroma made its files; looked up when they matter, for it takes a while."""
+        return not self.has_chroma or self.manifest["versions"] == _versions()
 
     def serves(self, store: Store) -> bool:
         """Tell whether this is still the newest generation of a library."""
@@ -393,15 +396,13 @@ class Generation:
             manifest = json.loads(_read_manifest(folder / MANIFEST))
             if manifest.pop("seal") != _seal(manifest):
                 raise _Unsound("its manifest is damaged")
-            versions = _versions() if manifest.get("chroma") else {}
-            wanted = {"format": FORMAT, "encoder": store.encoder, "versions": versions, **_library(store)}
+            wanted = {"format": FORMAT, "encoder": store.encoder, **_library(store)}
             for key, value in wanted.items():
                 if manifest.get(key) != value:
                     raise _Unsound(f"its {key} is {str(manifest.get(key))[:80]} where {value} is needed")
             if int(manifest["epoch"]) > store.epoch:
                 raise _Unsound("it is newer than the library")
-            _check_files(folder, manifest["files"], _seen(folder))
-            _keep_seen(folder, manifest["files"])
+            _check_files(folder, manifest["files"])
             return cls.opened(folder, manifest)
         except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise _Unsound(f"it cannot be read ({error})") from error
@@ -447,9 +448,11 @@ class Generation:
         return StoreError(self._fault)
 
     def _open_chroma(self, folder: Path) -> Any:
+        if not self.is_of_this_chroma:
+            raise ValueError("another version of it made its files")
         # Damaged files of its graph can stop the process: they are looked at again, just before they are read.
         files = {name: each for name, each in self.manifest["files"].items() if name.startswith("chroma")}
-        _check_files(folder, files, {})
+        _check_files(folder, files)
         home = folder / "chroma"
         # Chroma writes a line when it opens its database.
         if not os.access(home, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
@@ -527,7 +530,7 @@ def _build(store: Store, search: str) -> Generation:
         serial = _order(older[-1])[1] + 1 if older and _order(older[-1])[0] == epoch else 0
         folder = home / f"gen-{epoch:010d}-{serial:06d}"
         draft.rename(folder)
-        _keep_seen(folder, manifest["files"])
+        note(folder, manifest["files"])
         # The last one stays for readers that still have it open.
         for path in {*home.glob("gen-*")} - {folder, *older[-1:]}:
             _discard(path)
@@ -548,7 +551,7 @@ def _sealed(draft: Path, about: Mapping[str, Any], part: Part, *, fills: bool) -
     manifest = {
         "format": FORMAT, "versions": _versions() if fills else {}, **about, "chroma": fills,
         "papers": len(part.numbers), "chunks": len(part.chunks),
-        "files": {str(path.relative_to(draft)): [path.stat().st_size, _sha256(path)] for path in sorted(files)},
+        "files": {str(path.relative_to(draft)): [path.stat().st_size, sha256_of(path)] for path in sorted(files)},
     }  # fmt: skip
     text = json.dumps({**manifest, "seal": _seal(manifest)}, indent=1)
     (draft / MANIFEST).write_text(text, encoding="utf-8")
@@ -592,10 +595,8 @@ def _read_manifest(file: Path) -> str:
         return stream.read(MANIFEST_BYTES)
 
 
-def _check_files(folder: Path, files: Mapping[str, Sequence[Any]], seen: Mapping[str, Any]) -> None:
+def _check_files(folder: Path, files: Mapping[str, Sequence[Any]]) -> None:
     """Compare files with their sizes and checksums: sizes first, for a file can be said to hold more than any disk.
-
-    A large one that looks as it did when it was last compared is not read through again.
 
     Raises:
         _Unsound: One is not what it was.
@@ -604,33 +605,8 @@ def _check_files(folder: Path, files: Mapping[str, Sequence[Any]], seen: Mapping
     for name, (size, _) in files.items():
         if _check_regular(folder / name) != size:
             raise _Unsound(f"{name} has another size")
-    for name, (size, digest) in files.items():
-        is_known = size >= TRUSTED_BYTES and seen.get(name) == _look(folder / name)
-        if not is_known and _sha256(folder / name) != digest:
-            raise _Unsound(f"{name} is damaged")
-
-
-def _look(file: Path) -> list[int]:
-    """Return what changes with every write to a file."""
-    found = file.stat()
-    return [found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
-
-
-def _seen(folder: Path) -> Mapping[str, Any]:
-    """Return how the large files looked when they were last compared."""
-    try:
-        seen = json.loads(_read_manifest(folder / SEEN))
-    except (OSError, ValueError, RecursionError, _Unsound):
-        return {}
-    return seen if isinstance(seen, dict) else {}
-
-
-def _keep_seen(folder: Path, files: Mapping[str, Sequence[Any]]) -> None:
-    """Note how the large files look, which were just compared or written."""
-    looks = {name: _look(folder / name) for name, (size, _) in files.items() if size >= TRUSTED_BYTES}
-    if looks and looks != _seen(folder):
-        with suppress(OSError):  # It only saves time.
-            (folder / SEEN).write_text(json.dumps(looks), encoding="utf-8")
+    if damaged := differing(folder, {name: digest for name, (_, digest) in files.items()}):
+        raise _Unsound(f"{damaged} is damaged")
 
 
 def _check_regular(file: Path) -> int:
@@ -676,11 +652,6 @@ def _best_of(vectors: NDArray[Any], starts: Ints, rows: Ints, query: Floats) -> 
     ends = np.cumsum(lengths)
     flat = np.arange(ends[-1]) + np.repeat(starts[rows] - (ends - lengths), lengths)
     return _best(vectors[flat].astype(np.float32) @ query, np.concatenate([[0], ends]))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _versions() -> dict[str, str]:

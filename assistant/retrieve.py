@@ -142,7 +142,10 @@ class Fused:
         lexical = self.lexical.scores(query)
         by_words = self.lexical.rank_by(lexical, allowed, depth)
         parts = {"dense": self.dense.rank(query, allowed, depth), "bm25": by_words}
-        rows = np.union1d(parts["dense"].rows, parts["bm25"].rows)
+        is_candidate = np.zeros(len(allowed), dtype=bool)
+        for part in parts.values():
+            is_candidate[part.rows] = True
+        rows = np.flatnonzero(is_candidate)
         cosines = np.maximum(np.stack(self.dense.index.cosines(query.vector, rows)), 0.0)
         share = lexical[rows]
         own = np.average(cosines, axis=0, weights=GRANULARITIES) + LEXICAL_WEIGHT * share**LEXICAL_POWER

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from test_cli import document, run
 
 from assistant import Answer, Assistant, AssistantError, Config, ConfigError, CorpusError
-from assistant.answer import AnswerStream
+from assistant.asking import AnswerStream
 from assistant.draft import Asked, Draft, Made, answer_again
 from assistant.replay import replay, save
 from assistant.types import Digest, Evidence, Fallback, Paper, Prompt, Seconds, Usage

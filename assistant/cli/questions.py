@@ -13,7 +13,7 @@ from assistant.cli.show import cite, mention_sample, print_answer, print_json, p
 from assistant.errors import AssistantError, ConfigError
 
 if TYPE_CHECKING:
-    from assistant.answer import AnswerStream
+    from assistant.asking import AnswerStream
     from assistant.types import Turn
 
 

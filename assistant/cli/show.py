@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from assistant.clean import drop_unseen
 
 if TYPE_CHECKING:
-    from assistant.answer import AnswerStream, Assistant
+    from assistant.answer import Assistant
+    from assistant.asking import AnswerStream
     from assistant.types import Answer
 
 
@@ -57,7 +58,7 @@ def cite(paper: dict[str, Any]) -> str:
 
 def print_stream(stream: AnswerStream, *, as_json: bool, is_chat: bool = False) -> None:
     """Print an answer as it comes, or as JSON."""
-    logging.getLogger("assistant.answer").setLevel(logging.ERROR)  # An endpoint's fault is told in the notes.
+    logging.getLogger("assistant.asking").setLevel(logging.ERROR)  # An endpoint's fault is told in the notes.
     print_answer(stream, lambda: stream.answer, as_json=as_json, is_chat=is_chat)
 
 

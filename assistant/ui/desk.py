@@ -27,7 +27,8 @@ from assistant.errors import AssistantError, ConfigError, StoreError
 from assistant.ui.guard import owner_of
 
 if TYPE_CHECKING:
-    from assistant.answer import AnswerStream, Assistant
+    from assistant.answer import Assistant
+    from assistant.asking import AnswerStream
     from assistant.types import Stage
 
 AT_ONCE, WAITING = 8, 20

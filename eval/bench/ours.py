@@ -52,12 +52,13 @@ def texts(papers: Sequence[str], out: str) -> dict[str, Any]:
 def ingest(papers: Sequence[str], folder: str) -> dict[str, Any]:
     """Ingest papers, and again unchanged; the time begins when the encoder is loaded and warm."""
     from assistant.config import Config
-    from assistant.embed import open_encoder
+    from assistant.embed import document_encoder, open_encoder
     from assistant.store import Store
 
-    encoder = _Watched(open_encoder(Config()))
-    encoder.encode_queries(["Is the encoder warm?"])
-    taken = []
+    config = Config()
+    encoder = _Watched(document_encoder(config, open_encoder(config)))
+    encoder.encode_documents(["Is the encoder warm?"])
+    encoder.seconds, taken = 0.0, []
     for _ in range(2):
         begun = time.perf_counter()
         with Store(Path(folder), create=True) as store:
