@@ -7,6 +7,8 @@
     │   ├── EncoderMismatch the library was built with another encoder
     │   ├── LibraryBusy     another process is writing to the library: wait
     │   └── LibraryDamaged  its file cannot be trusted: it is restored from the journal at the next opening
+    ├── NotAllowed          these credentials are not good for that: use others
+    ├── Busy                too many questions at once: ask again in so many seconds
     ├── PromptError         a prompt file is unusable: mend the file
     └── LLMError            the endpoint gave no usable answer
         ├── LLMTimeout      nothing usable before the deadline
@@ -57,6 +59,17 @@ class LibraryBusy(StoreError):
 
 class LibraryDamaged(StoreError):
     """The library's file is damaged, gone, or has lost commits."""
+
+
+class NotAllowed(AssistantError):
+    """The credentials are missing, wrong, or not good for what was asked."""
+
+
+class Busy(AssistantError):
+    """Too many questions wait already."""
+
+    retry_s: int = 5
+    """When it is worth asking again."""
 
 
 class PromptError(AssistantError):
