@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from assistant.arrays import Growing, load
 from assistant.errors import LibraryBusy, LibraryDamaged, StoreError
 from assistant.lexicon import Lexicon, Postings, PostingsBuilder
+from assistant.products import scan
 from assistant.seen import differing, note, sha256_of
 from assistant.store import INDEX, Store
 from assistant.text import terms
@@ -51,6 +52,10 @@ EXACT_CHUNKS = 2_000_000
 KEPT_CHUNKS = 200_000
 """Up to so many chunks Chroma is filled although the exact scan serves: it costs minutes at most, and who chooses
 Chroma then need not wait."""
+WIDENED_BYTES = 16 << 20
+"""Up to so many bytes of sentences are made float32 when they are read: a product of float16 takes ten times longer."""
+FEW = 4
+"""All units are multiplied where there are not so many times those that are wanted."""
 MASKS = 64
 """So many filters are remembered."""
 EF_SEARCH, EF_CONSTRUCTION, NEIGHBOURS = 400, 200, 16
@@ -84,8 +89,8 @@ class Part:
     """(chunks, dim)"""
     chunk_starts: Ints
     """(papers + 1,) the chunks of paper i are rows `chunk_starts[i]` to `chunk_starts[i + 1]`."""
-    sentences: NDArray[np.float16]
-    """(sentences, dim); half precision, because only those of candidates are read."""
+    sentences: NDArray[np.float16] | Floats
+    """(sentences, dim); many are kept in half precision, because only those of candidates are read."""
     sentence_starts: Ints
     """(papers + 1,)"""
     postings: Postings
@@ -95,6 +100,8 @@ class Part:
     def opened(cls, folder: Path) -> Part:
         """Open what was made in a folder."""
         arrays = {name: load(folder / f"{name}.npy") for name in _ARRAYS}
+        if arrays["sentences"].nbytes <= WIDENED_BYTES:
+            arrays["sentences"] = arrays["sentences"].astype(np.float32)
         return cls(**arrays, postings=Postings.opened(folder / POSTINGS))
 
     @classmethod
@@ -231,7 +238,7 @@ class Index:
 
     def chunk_scores(self, query: Floats) -> Floats:
         """Return for each row the best cosine of `query` with any chunk of the paper: an exact scan."""
-        return np.concatenate([_best(part.chunks @ query, part.chunk_starts) for part in self.parts])
+        return np.concatenate([_best(scan(part.chunks, query), part.chunk_starts) for part in self.parts])
 
     def uses_chroma(self, search: str) -> bool:
         """Tell whether Chroma is asked, as `Config.search` has it."""
@@ -647,9 +654,14 @@ def _best(scores: Floats, starts: Ints) -> Floats:
 
 
 def _best_of(vectors: NDArray[Any], starts: Ints, rows: Ints, query: Floats) -> Floats:
-    """Return for each of `rows` the best cosine of `query` with any of its units; only those units are read."""
+    """Return for each of `rows` the best cosine of `query` with any of its units; only those units are read.
+
+    Where they are most of all that there are, to gather them takes longer than the product of all.
+    """
     lengths = starts[rows + 1] - starts[rows]
     ends = np.cumsum(lengths)
+    if vectors.dtype == np.float32 and len(vectors) < FEW * ends[-1]:
+        return _best(vectors @ query, starts)[rows]
     flat = np.arange(ends[-1]) + np.repeat(starts[rows] - (ends - lengths), lengths)
     return _best(vectors[flat].astype(np.float32) @ query, np.concatenate([[0], ends]))
 

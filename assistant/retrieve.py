@@ -21,6 +21,7 @@ from assistant.embed import Encoder
 from assistant.errors import ConfigError, StoreError
 from assistant.identity import normalised_title
 from assistant.index import Floats, Index, Ints
+from assistant.products import one_thread
 from assistant.rerank import Reranker
 from assistant.store import Store
 from assistant.text import plain_terms, terms
@@ -199,32 +200,42 @@ def search(  # noqa: PLR0913 - settings by name
         allowed = allowed & index.mask((condition, *values), lambda: store.numbers(condition, values))
         if not allowed.any():
             return Hits(text, text, reason=_why_excluded(store, where, names))
-    warnings = index.warnings
-    query, depth = Query.of(text, encoder), max(DEPTH, 2 * k)
+    query = Query.of(text, encoder)
+    hits, warnings = _find(store, index, query, allowed, max(k, RERANKED) if reranker else k, how)
+    hits = _rerank(text, hits, reranker)[:k] if reranker and hits else hits
+    return Hits(
+        text, text, tuple(hits), None if hits else "no_match: nothing in the library resembles the query", warnings
+    )
+
+
+@one_thread()
+def _find(  # noqa: PLR0913, PLR0917 - what a search consists of
+    store: Store, index: Index, query: Query, allowed: NDArray[np.bool_], k: int, how: str
+) -> tuple[list[Hit], tuple[str, ...]]:
+    """Return the best papers, and what could not be done as it should."""
+    warnings, depth = index.warnings, max(DEPTH, 2 * k)
     try:
         ranking, parts = Fused(Dense(index, how), Lexical(index)).explain(query, allowed, depth)
     except StoreError as error:
         # Chroma is derived data: an exact scan gives the same hits, later.
         warnings = (*warnings, f"searched by exact scan: {error}")
         ranking, parts = Fused(Dense(index, "exact"), Lexical(index)).explain(query, allowed, depth)
-    ranking = _cover_names(_named_first(ranking, index, store, text), index, text, k)
+    ranking = _cover_names(_named_first(ranking, index, store, query.text), index, query.text, k)
     ranks = {name: part.ranks() for name, part in parts.items()}
-    top = [int(row) for row in ranking.rows[: max(k, RERANKED) if reranker else k]]
-    papers = store.get([int(index.numbers[row]) for row in top])
-    best = np.max(index.cosines(query.vector, np.array(top, dtype=np.int64)), axis=0).tolist() if top else []
+    rows = ranking.rows[:k]
+    numbers = index.numbers[rows].tolist()
+    papers, units = store.get(numbers), store.units_of(numbers)
+    best = np.max(index.cosines(query.vector, rows), axis=0).tolist() if len(rows) else []
     hits: list[Hit] = []
-    for row, score, cosine in zip(top, ranking.scores, best, strict=False):
-        stored = papers.get(int(index.numbers[row]))
-        units = store.units(stored.paper.id) if stored else None
-        if stored is None or units is None:
+    for row, n, score, cosine in zip(rows.tolist(), numbers, ranking.scores.tolist(), best, strict=False):
+        stored = papers.get(n)
+        if stored is None or n not in units:
             continue  # Removed since the index was opened.
-        chunk = units.chunks[min(index.best_chunk(query.vector, row), len(units.chunks) - 1)]
+        chunks = units[n].chunks
+        chunk = chunks[min(index.best_chunk(query.vector, row), len(chunks) - 1)]
         found = {name: own[row] for name, own in ranks.items() if row in own}
-        hits.append(Hit(len(hits) + 1, float(score), stored.paper, chunk.text, chunk.start, chunk.end, found, cosine))
-    hits = _rerank(text, hits, reranker)[:k] if reranker and hits else hits
-    return Hits(
-        text, text, tuple(hits), None if hits else "no_match: nothing in the library resembles the query", warnings
-    )
+        hits.append(Hit(len(hits) + 1, score, stored.paper, chunk.text, chunk.start, chunk.end, found, cosine))
+    return hits, warnings
 
 
 def _rerank(text: str, hits: list[Hit], reranker: Reranker) -> list[Hit]:

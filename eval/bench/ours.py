@@ -199,11 +199,10 @@ def _dense(store: Store, index: Index, query: Any, k: int, how: str) -> object:
 
     shown = []
     rows = Dense(index, how).rank(query, index.alive, k).rows.tolist()
-    papers = store.get([int(index.numbers[row]) for row in rows])
-    for row in rows:
-        paper = papers[int(index.numbers[row])].paper
-        units = store.units(paper.id)
-        shown.append((paper, units and units.chunks[index.best_chunk(query.vector, row)].text))
+    numbers = [int(index.numbers[row]) for row in rows]
+    papers, units = store.get(numbers), store.units_of(numbers)
+    for row, n in zip(rows, numbers, strict=True):
+        shown.append((papers[n].paper, units[n].chunks[index.best_chunk(query.vector, row)].text))
     return shown
 
 
