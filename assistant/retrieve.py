@@ -21,7 +21,6 @@ from assistant.embed import Encoder
 from assistant.errors import ConfigError, StoreError
 from assistant.identity import normalised_title
 from assistant.index import Floats, Index, Ints
-from assistant.products import one_thread
 from assistant.rerank import Reranker
 from assistant.store import Store
 from assistant.text import plain_terms, terms
@@ -208,7 +207,6 @@ def search(  # noqa: PLR0913 - settings by name
     )
 
 
-@one_thread()
 def _find(  # noqa: PLR0913, PLR0917 - what a search consists of
     store: Store, index: Index, query: Query, allowed: NDArray[np.bool_], k: int, how: str
 ) -> tuple[list[Hit], tuple[str, ...]]:

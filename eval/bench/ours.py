@@ -7,6 +7,7 @@ memory and its caches are its own. Nothing heavy is imported before a job needs 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from assistant.index import Index
     from assistant.store import Store
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+"""As the command has it."""
 LAYERS, WIDTH, INNER = 6, 384, 1536
 """Of all-MiniLM-L6-v2."""
 DEEP = 10
