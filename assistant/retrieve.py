@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, cast
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ NEIGHBOURS, NEIGHBOUR_SHARE = 5, 0.36
 """A paper's score takes this share, times their likeness to it, from its nearest papers among the candidates: what its
 neighbours are about, it probably is, too (score regularisation; Diaz, CIKM 2005, section 4)."""
 NEIGHBOUR_POOL = 200
-"""Neighbours are looked for among so many of the best candidates."""
+"""So many of the best candidates have neighbours, and are some."""
 UNKNOWN_TERM = 0.5
 """An unknown term counts this much of its idf in the query's lexical weight: it should not silence the other words."""
 DEPTH = 200
@@ -152,16 +152,20 @@ class Fused:
         return _top(rows, self._smooth(rows, own.astype(np.float32)), depth), parts
 
     def _smooth(self, rows: Ints, own: Floats) -> Floats:
-        """Mix the scores of neighbours into each candidate's own."""
+        """Mix the scores of neighbours into the best candidates' own; the others stay behind them."""
         pool = _top(np.arange(len(rows)), own, NEIGHBOUR_POOL).rows
         if len(pool) <= NEIGHBOURS:
             return own
-        likeness = self.dense.index.whole(rows) @ self.dense.index.whole(rows[pool]).T
-        likeness[pool, np.arange(len(pool))] = -1.0  # itself
+        vectors = self.dense.index.whole(rows[pool])
+        likeness = vectors @ vectors.T
+        np.fill_diagonal(likeness, -1.0)  # itself
         near = np.argpartition(-likeness, NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
         near.sort(axis=1)  # The order of addition decides the last digit.
         share = NEIGHBOUR_SHARE * np.maximum(np.take_along_axis(likeness, near, axis=1).mean(axis=1), 0.0)
-        return cast("Floats", (1 - share) * own + share * own[pool][near].mean(axis=1))
+        best = own[pool]
+        smoothed = np.float32(1 - NEIGHBOUR_SHARE) * own
+        smoothed[pool] = (1 - share) * best + share * best[near].mean(axis=1)
+        return smoothed
 
 
 def search(  # noqa: PLR0913 - settings by name
