@@ -22,7 +22,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -30,7 +30,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from assistant.arrays import Growing, load
+from assistant.arrays import Growing, Rows, load
 from assistant.errors import LibraryBusy, LibraryDamaged, StoreError
 from assistant.lexicon import Lexicon, Postings, PostingsBuilder
 from assistant.products import scan
@@ -83,13 +83,13 @@ class Part:
 
     numbers: Ints
     """(papers,) row numbers in the store, ascending."""
-    whole: Floats
-    """(papers, dim)"""
+    whole: Rows
+    """(papers, dim) float32"""
     chunks: Floats
     """(chunks, dim)"""
     chunk_starts: Ints
     """(papers + 1,) the chunks of paper i are rows `chunk_starts[i]` to `chunk_starts[i + 1]`."""
-    sentences: NDArray[np.float16] | Floats
+    sentences: Rows
     """(sentences, dim); many are kept in half precision, because only those of candidates are read."""
     sentence_starts: Ints
     """(papers + 1,)"""
@@ -99,10 +99,14 @@ class Part:
     @classmethod
     def opened(cls, folder: Path) -> Part:
         """Open what was made in a folder."""
-        arrays = {name: load(folder / f"{name}.npy") for name in _ARRAYS}
-        if arrays["sentences"].nbytes <= WIDENED_BYTES:
-            arrays["sentences"] = arrays["sentences"].astype(np.float32)
-        return cls(**arrays, postings=Postings.opened(folder / POSTINGS))
+        numbers, chunks, chunk_starts, sentence_starts = (
+            load(folder / f"{name}.npy") for name in ("numbers", "chunks", "chunk_starts", "sentence_starts")
+        )
+        whole, sentences = (Rows.opened(folder / f"{name}.npy") for name in ("whole", "sentences"))
+        if sentences.array.nbytes <= WIDENED_BYTES:
+            sentences = Rows(sentences.array.astype(np.float32))
+        postings = Postings.opened(folder / POSTINGS)
+        return cls(numbers, whole, chunks, chunk_starts, sentences, sentence_starts, postings)
 
     @classmethod
     def made(cls, store: Store, after_version: int, folder: Path | None = None) -> Part:
@@ -128,14 +132,13 @@ class Part:
             sentence_starts.add(np.array([len(sentences)]))
             postings.add([Counter(terms(stored.paper.title) * TITLE_WEIGHT + terms(stored.paper.abstract))])
         return cls(
-            numbers.close(), whole.close(), chunks.close(), chunk_starts.close(), sentences.close(),
+            numbers.close(), Rows(whole.close()), chunks.close(), chunk_starts.close(), Rows(sentences.close()),
             sentence_starts.close(), postings.close(),
         )  # fmt: skip
 
 
 POSTINGS = "postings"
 """The folder of a generation in which they are."""
-_ARRAYS = tuple(each.name for each in fields(Part) if each.name != "postings")
 
 
 @dataclass(frozen=True)
@@ -284,16 +287,16 @@ class Index:
         """Return (rows,) cosines of `query` with each paper's whole abstract, best chunk and best sentence."""
         out = tuple(np.empty(len(rows), dtype=np.float32) for _ in range(3))
         for part, mask, own in self._by_part(rows):
-            out[0][mask] = part.whole[own] @ query
-            out[1][mask] = _best_of(part.chunks, part.chunk_starts, own, query)
+            out[0][mask] = part.whole.runs(own, np.ones_like(own)) @ query
+            out[1][mask] = _best_of(Rows(part.chunks), part.chunk_starts, own, query)
             out[2][mask] = _best_of(part.sentences, part.sentence_starts, own, query)
         return out[0], out[1], out[2]
 
     def whole(self, rows: Ints) -> Floats:
         """Return the (rows, dim) vectors of these papers' whole abstracts."""
-        out = np.empty((len(rows), self.generation.part.whole.shape[1]), dtype=np.float32)
+        out = np.empty((len(rows), self.generation.part.whole.array.shape[1]), dtype=np.float32)
         for part, mask, own in self._by_part(rows):
-            out[mask] = part.whole[own]
+            out[mask] = part.whole.runs(own, np.ones_like(own))
         return out
 
     def best_chunk(self, query: Floats, row: int) -> int:
@@ -653,17 +656,16 @@ def _best(scores: Floats, starts: Ints) -> Floats:
     return cast("Floats", np.maximum.reduceat(scores, starts[:-1])) if len(scores) else np.zeros(0, dtype=np.float32)
 
 
-def _best_of(vectors: NDArray[Any], starts: Ints, rows: Ints, query: Floats) -> Floats:
+def _best_of(units: Rows, starts: Ints, rows: Ints, query: Floats) -> Floats:
     """Return for each of `rows` the best cosine of `query` with any of its units; only those units are read.
 
     Where they are most of all that there are, to gather them takes longer than the product of all.
     """
     lengths = starts[rows + 1] - starts[rows]
-    ends = np.cumsum(lengths)
-    if vectors.dtype == np.float32 and len(vectors) < FEW * ends[-1]:
-        return _best(vectors @ query, starts)[rows]
-    flat = np.arange(ends[-1]) + np.repeat(starts[rows] - (ends - lengths), lengths)
-    return _best(vectors[flat].astype(np.float32) @ query, np.concatenate([[0], ends]))
+    if units.array.dtype == np.float32 and len(units.array) < FEW * lengths.sum():
+        return _best(units.array @ query, starts)[rows]
+    vectors = units.runs(starts[rows], lengths).astype(np.float32, copy=False)
+    return _best(vectors @ query, np.concatenate([[0], np.cumsum(lengths)]))
 
 
 def _versions() -> dict[str, str]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assistant import arrays
-from assistant.arrays import Growing, empty, load
+from assistant.arrays import Growing, Rows, empty, load
 
 BLOCKS = st.lists(st.integers(0, 5), max_size=6)
 
@@ -48,3 +48,20 @@ def test_an_array_to_be_filled_is_kept_in_its_file(tmp_path: Path, n: int) -> No
     if isinstance(made, np.memmap):
         made.flush()
     assert np.load(tmp_path / "a.npy").tolist() == [7] * n
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4)), max_size=6))
+def test_runs_of_rows_are_the_same_from_memory_and_from_a_file(
+    tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[int, int]]
+) -> None:
+    rows = np.arange(42, dtype=np.float16).reshape(14, 3)
+    file = tmp_path_factory.mktemp("rows") / "a.npy"
+    np.save(file, rows)
+    begins, lengths = (np.array([run[i] for run in runs], dtype=np.int64) for i in (0, 1))
+    wanted = np.concatenate([rows[:0], *(rows[begin : begin + n] for begin, n in runs)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arrays, "MAPPED_BYTES", 1)
+        mapped = Rows.opened(file)
+    assert mapped.file is not None and Rows.opened(file).file is None
+    for each in (Rows(rows), Rows.opened(file), mapped):
+        assert np.array_equal(each.runs(begins, lengths), wanted)
