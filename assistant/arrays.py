@@ -120,7 +120,7 @@ def empty(file: Path | None, length: int, dtype: DTypeLike) -> Array:
     return cast("Array", npy.open_memmap(file, "w+", dtype, (length,)))
 
 
-def load(file: Path) -> Array:
-    """Open an array of a file: a small one is read, a large one mapped."""
-    is_large = file.stat().st_size >= MAPPED_BYTES
+def load(file: Path, *, mapped_from: int | None = None) -> Array:
+    """Open an array of a file: a small one is read, one of so many bytes (`MAPPED_BYTES`) mapped."""
+    is_large = file.stat().st_size >= (MAPPED_BYTES if mapped_from is None else mapped_from)
     return cast("Array", np.load(file, mmap_mode="r" if is_large else None, allow_pickle=False))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +22,17 @@ Floats = NDArray[np.float32]
 
 
 def scan(rows: Floats, query: Floats) -> Floats:
-    """Return (n,) the products of (n, dim) rows with one vector; all cores read a large matrix at once."""
+    """Return (n,) the products of (n, dim) rows with one vector; all cores read a large matrix at once.
+
+    Row by row: with 384 columns that reads 27 GB/s where the product of matrix and vector (OpenBLAS) reads 11.
+    """
     if rows.nbytes < SPLIT_BYTES:
-        return rows @ query
+        return cast("Floats", np.vecdot(rows, query))
     out = np.empty(len(rows), dtype=np.float32)
     cuts = np.linspace(0, len(rows), _cores() + 1, dtype=int).tolist()
 
     def piece(begin: int, end: int) -> None:
-        np.dot(rows[begin:end], query, out=out[begin:end])
+        np.vecdot(rows[begin:end], query, out=out[begin:end])
 
     list(_pool().map(piece, cuts[:-1], cuts[1:]))
     return out
