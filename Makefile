@@ -32,7 +32,7 @@ eval: .venv/test.stamp
 # The page's waits, in a real browser; then start, ingest, search and memory beside a peer, in an environment of its own.
 bench: .venv/test.stamp
 	$(BIN)/python -m eval page
-	$(BIN)/python -m eval bench
+	$(BIN)/python -m eval bench --check eval/floors/bench.json
 
 # The page in light and dark, on a desk and on a phone, to be looked at.
 screenshots: .venv/test.stamp

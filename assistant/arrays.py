@@ -5,6 +5,9 @@ A file holds as many rows as were added; what is kept in memory of it meanwhile 
 
 from __future__ import annotations
 
+import os
+import weakref
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -12,7 +15,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import DTypeLike, NDArray
 
-MAPPED_BYTES = 1 << 29
+MAPPED_BYTES = 1 << 27
 """Files from this size on are mapped, not read: whoever cuts one then stops all that have it open."""
 BUFFER_BYTES = 1 << 20
 
@@ -71,6 +74,42 @@ class Growing:
         npy.write_array_header_1_0(self._out, about)
 
 
+@dataclass(frozen=True)
+class Rows:
+    """An array of which a few rows are read at a time, here and there.
+
+    Of a large one they are read from its file: of a mapped file the system keeps 16 pages in memory for each that is
+    looked at, and so in the end all of it.
+    """
+
+    array: Array
+    """All rows, mapped where they are many."""
+    file: int | None = None
+    """Descriptor of the file that large ones are read from."""
+
+    @classmethod
+    def opened(cls, file: Path) -> Rows:
+        """Open what a file holds."""
+        array = load(file)
+        if not isinstance(array, np.memmap) or not hasattr(os, "pread"):
+            return cls(array)
+        descriptor = os.open(file, os.O_RDONLY)
+        rows = cls(array, descriptor)
+        weakref.finalize(rows, os.close, descriptor)
+        return rows
+
+    def runs(self, begins: NDArray[np.int64], lengths: NDArray[np.int64]) -> Array:
+        """Return runs of rows, one behind the other: so many from each of these rows on."""
+        if self.file is None:
+            ends = np.cumsum(lengths)
+            return cast("Array", self.array[np.arange(lengths.sum()) + np.repeat(begins - (ends - lengths), lengths)])
+        width = self.array.strides[0]
+        start = self.array.offset  # type: ignore[attr-defined]  # a memmap
+        read = [os.pread(self.file, n * width, start + begin * width)
+                for begin, n in zip(begins.tolist(), lengths.tolist(), strict=True)]  # fmt: skip
+        return np.frombuffer(b"".join(read), self.array.dtype).reshape(-1, *self.array.shape[1:])
+
+
 def empty(file: Path | None, length: int, dtype: DTypeLike) -> Array:
     """Return an array to be filled in any order, in memory or in a file."""
     if file is None or not length:
@@ -81,7 +120,7 @@ def empty(file: Path | None, length: int, dtype: DTypeLike) -> Array:
     return cast("Array", npy.open_memmap(file, "w+", dtype, (length,)))
 
 
-def load(file: Path) -> Array:
-    """Open an array of a file: a small one is read, a large one mapped."""
-    is_large = file.stat().st_size >= MAPPED_BYTES
+def load(file: Path, *, mapped_from: int | None = None) -> Array:
+    """Open an array of a file: a small one is read, one of so many bytes (`MAPPED_BYTES`) mapped."""
+    is_large = file.stat().st_size >= (MAPPED_BYTES if mapped_from is None else mapped_from)
     return cast("Array", np.load(file, mmap_mode="r" if is_large else None, allow_pickle=False))

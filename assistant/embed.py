@@ -32,7 +32,7 @@ from assistant.export import (
 )
 from assistant.minilm import BF16, OnnxEncoder, OpenVinoEncoder, Progress, Vectors, unit
 from assistant.seen import sha256_of
-from assistant.sharing import Shared
+from assistant.sharing import Shared, remembered
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -171,14 +171,14 @@ class SentenceTransformerEncoder:
             raise ConfigError(f"encoder {identity!r} has a tokenizer without offsets; choose one with a tokenizer.json")
         self._model = model
         self._lock = threading.Lock()  # the tokenizer changes its state in each call
-        self._questions = Shared(lambda texts: self._encode(model.encode_query, texts, None))
+        self._questions = remembered(Shared(lambda texts: self._encode(model.encode_query, texts, None)).encode)
         self.identity = identity
         self.dim = int(model.encode(["width"], show_progress_bar=False).shape[1])
         self.max_tokens = int(model.max_seq_length or 512)  # 512 is BERT's, for a model that states none
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
         """See `Encoder`."""
-        return self._questions.encode(texts)
+        return self._questions(texts)
 
     def encode_documents(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
         """See `Encoder`."""

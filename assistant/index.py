@@ -22,7 +22,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -30,9 +30,10 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from assistant.arrays import Growing, load
+from assistant.arrays import Growing, Rows, load
 from assistant.errors import LibraryBusy, LibraryDamaged, StoreError
 from assistant.lexicon import Lexicon, Postings, PostingsBuilder
+from assistant.products import scan
 from assistant.seen import differing, note, sha256_of
 from assistant.store import INDEX, Store
 from assistant.text import terms
@@ -51,6 +52,13 @@ EXACT_CHUNKS = 2_000_000
 KEPT_CHUNKS = 200_000
 """Up to so many chunks Chroma is filled although the exact scan serves: it costs minutes at most, and who chooses
 Chroma then need not wait."""
+SCANNED_BYTES = 1 << 32
+"""Up to so many bytes of chunks are read, not mapped: every question scans them, in half the time, for memory that
+belongs to no file comes in larger pages."""
+WIDENED_BYTES = 16 << 20
+"""Up to so many bytes of sentences are made float32 when they are read: a product of float16 takes ten times longer."""
+FEW = 4
+"""All units are multiplied where there are not so many times those that are wanted."""
 MASKS = 64
 """So many filters are remembered."""
 EF_SEARCH, EF_CONSTRUCTION, NEIGHBOURS = 400, 200, 16
@@ -78,14 +86,14 @@ class Part:
 
     numbers: Ints
     """(papers,) row numbers in the store, ascending."""
-    whole: Floats
-    """(papers, dim)"""
+    whole: Rows
+    """(papers, dim) float32"""
     chunks: Floats
     """(chunks, dim)"""
     chunk_starts: Ints
     """(papers + 1,) the chunks of paper i are rows `chunk_starts[i]` to `chunk_starts[i + 1]`."""
-    sentences: NDArray[np.float16]
-    """(sentences, dim); half precision, because only those of candidates are read."""
+    sentences: Rows
+    """(sentences, dim); many are kept in half precision, because only those of candidates are read."""
     sentence_starts: Ints
     """(papers + 1,)"""
     postings: Postings
@@ -94,8 +102,15 @@ class Part:
     @classmethod
     def opened(cls, folder: Path) -> Part:
         """Open what was made in a folder."""
-        arrays = {name: load(folder / f"{name}.npy") for name in _ARRAYS}
-        return cls(**arrays, postings=Postings.opened(folder / POSTINGS))
+        numbers, chunk_starts, sentence_starts = (
+            load(folder / f"{name}.npy") for name in ("numbers", "chunk_starts", "sentence_starts")
+        )
+        chunks = load(folder / "chunks.npy", mapped_from=SCANNED_BYTES)
+        whole, sentences = (Rows.opened(folder / f"{name}.npy") for name in ("whole", "sentences"))
+        if sentences.array.nbytes <= WIDENED_BYTES:
+            sentences = Rows(sentences.array.astype(np.float32))
+        postings = Postings.opened(folder / POSTINGS)
+        return cls(numbers, whole, chunks, chunk_starts, sentences, sentence_starts, postings)
 
     @classmethod
     def made(cls, store: Store, after_version: int, folder: Path | None = None) -> Part:
@@ -121,14 +136,13 @@ class Part:
             sentence_starts.add(np.array([len(sentences)]))
             postings.add([Counter(terms(stored.paper.title) * TITLE_WEIGHT + terms(stored.paper.abstract))])
         return cls(
-            numbers.close(), whole.close(), chunks.close(), chunk_starts.close(), sentences.close(),
+            numbers.close(), Rows(whole.close()), chunks.close(), chunk_starts.close(), Rows(sentences.close()),
             sentence_starts.close(), postings.close(),
         )  # fmt: skip
 
 
 POSTINGS = "postings"
 """The folder of a generation in which they are."""
-_ARRAYS = tuple(each.name for each in fields(Part) if each.name != "postings")
 
 
 @dataclass(frozen=True)
@@ -231,7 +245,7 @@ class Index:
 
     def chunk_scores(self, query: Floats) -> Floats:
         """Return for each row the best cosine of `query` with any chunk of the paper: an exact scan."""
-        return np.concatenate([_best(part.chunks @ query, part.chunk_starts) for part in self.parts])
+        return np.concatenate([_best(scan(part.chunks, query), part.chunk_starts) for part in self.parts])
 
     def uses_chroma(self, search: str) -> bool:
         """Tell whether Chroma is asked, as `Config.search` has it."""
@@ -277,16 +291,16 @@ class Index:
         """Return (rows,) cosines of `query` with each paper's whole abstract, best chunk and best sentence."""
         out = tuple(np.empty(len(rows), dtype=np.float32) for _ in range(3))
         for part, mask, own in self._by_part(rows):
-            out[0][mask] = part.whole[own] @ query
-            out[1][mask] = _best_of(part.chunks, part.chunk_starts, own, query)
+            out[0][mask] = part.whole.runs(own, np.ones_like(own)) @ query
+            out[1][mask] = _best_of(Rows(part.chunks), part.chunk_starts, own, query)
             out[2][mask] = _best_of(part.sentences, part.sentence_starts, own, query)
         return out[0], out[1], out[2]
 
     def whole(self, rows: Ints) -> Floats:
         """Return the (rows, dim) vectors of these papers' whole abstracts."""
-        out = np.empty((len(rows), self.generation.part.whole.shape[1]), dtype=np.float32)
+        out = np.empty((len(rows), self.generation.part.whole.array.shape[1]), dtype=np.float32)
         for part, mask, own in self._by_part(rows):
-            out[mask] = part.whole[own]
+            out[mask] = part.whole.runs(own, np.ones_like(own))
         return out
 
     def best_chunk(self, query: Floats, row: int) -> int:
@@ -496,7 +510,7 @@ def _rebuild(store: Store, fault: str, warnings: list[str]) -> Generation:
             _sweep(store)
             with suppress(_Unsound):  # Another process may have been quicker.
                 return Generation.newest(store)
-            return _build(store, "auto")
+            return Generation.opened(*_build(store, "auto"))
     except LibraryBusy:
         _log.info("another process is writing; an index in memory serves until it ends")
     except LibraryDamaged:
@@ -507,8 +521,8 @@ def _rebuild(store: Store, fault: str, warnings: list[str]) -> Generation:
         return Generation(None, {"epoch": view.epoch}, Part.made(view, -1))
 
 
-def _build(store: Store, search: str) -> Generation:
-    """Build a generation, put it in its place and remove what it replaces.
+def _build(store: Store, search: str) -> tuple[Path, Mapping[str, Any]]:
+    """Build a generation, put it in its place and remove what it replaces; return its folder and manifest.
 
     Raises:
         StoreError: It cannot be written; nothing is left of it.
@@ -534,13 +548,13 @@ def _build(store: Store, search: str) -> Generation:
         # The last one stays for readers that still have it open.
         for path in {*home.glob("gen-*")} - {folder, *older[-1:]}:
             _discard(path)
-        return Generation.opened(folder, manifest)
     except Exception as error:
         if draft is not None:
             _discard(draft)
         if isinstance(error, StoreError):
             raise
         raise StoreError(f"cannot write the index in {home}: {error}; free space or check permissions") from error
+    return folder, manifest
 
 
 def _sealed(draft: Path, about: Mapping[str, Any], part: Part, *, fills: bool) -> Mapping[str, Any]:
@@ -646,12 +660,16 @@ def _best(scores: Floats, starts: Ints) -> Floats:
     return cast("Floats", np.maximum.reduceat(scores, starts[:-1])) if len(scores) else np.zeros(0, dtype=np.float32)
 
 
-def _best_of(vectors: NDArray[Any], starts: Ints, rows: Ints, query: Floats) -> Floats:
-    """Return for each of `rows` the best cosine of `query` with any of its units; only those units are read."""
+def _best_of(units: Rows, starts: Ints, rows: Ints, query: Floats) -> Floats:
+    """Return for each of `rows` the best cosine of `query` with any of its units; only those units are read.
+
+    Where they are most of all that there are, to gather them takes longer than the product of all.
+    """
     lengths = starts[rows + 1] - starts[rows]
-    ends = np.cumsum(lengths)
-    flat = np.arange(ends[-1]) + np.repeat(starts[rows] - (ends - lengths), lengths)
-    return _best(vectors[flat].astype(np.float32) @ query, np.concatenate([[0], ends]))
+    if units.array.dtype == np.float32 and len(units.array) < FEW * lengths.sum():
+        return _best(units.array @ query, starts)[rows]
+    vectors = units.runs(starts[rows], lengths).astype(np.float32, copy=False)
+    return _best(vectors @ query, np.concatenate([[0], np.cumsum(lengths)]))
 
 
 def _versions() -> dict[str, str]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ TYPOS = {5: 1, 8: 2}
 """So many slips are forgiven in an unknown term of at least so many letters."""
 RUN = 1_000_000
 """Postings sorted at once: 10 MB."""
+REMEMBERED = 10_000
+"""So many terms are found again without a search."""
 MOST = np.iinfo(np.uint16).max
 """A term is counted up to so often."""
 
@@ -46,23 +49,23 @@ class Postings:
     """(postings,) how often the term occurs there."""
     lengths: NDArray[np.int32]
     """(documents,) terms of each, repeats included."""
+    _spans: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def opened(cls, folder: Path) -> Postings:
         """Open what was made in a folder."""
-        return cls(*(load(folder / f"{each.name}.npy") for each in fields(cls)))
+        arrays: dict[str, Any] = {name: load(folder / f"{name}.npy") for name in _ARRAYS}
+        return cls(**arrays)
 
     def find(self, term: str) -> tuple[NDArray[np.int32], NDArray[np.uint16]]:
         """Return the documents that hold a term, and how often."""
-        i = self._place(term)
-        if i is None:
-            return self.documents[:0], self.counts[:0]
-        span = slice(self.ends[i - 1] if i else 0, self.ends[i])
-        return self.documents[span], self.counts[span]
+        begin, end = self._span(term)
+        return self.documents[begin:end], self.counts[begin:end]
 
     def frequency(self, term: str) -> int:
         """Return how many documents hold a term."""
-        return len(self.find(term)[0])
+        begin, end = self._span(term)
+        return end - begin
 
     def beginning_with(self, letter: str) -> list[str]:
         """Return the terms that begin with a letter, ascending."""
@@ -70,14 +73,25 @@ class Postings:
         begin, end = (int(self.term_ends[i - 1]) if i else 0 for i in (first, last))
         return self.terms[begin:end].tobytes().decode().split("\n")[:-1]
 
-    def _place(self, term: str) -> int | None:
-        key = term.encode("utf-8", "replace")
-        i = bisect_left(self._vocabulary, key)
-        return i if i < len(self.term_ends) and self._vocabulary[i] == key else None
+    def _span(self, term: str) -> tuple[int, int]:
+        """Return where the postings of a term begin and end."""
+        span = self._spans.get(term)
+        if span is None:
+            key = term.encode("utf-8", "replace")
+            i = bisect_left(self._vocabulary, key)
+            is_known = i < len(self.term_ends) and self._vocabulary[i] == key
+            span = (int(self.ends[i - 1]) if i else 0, int(self.ends[i])) if is_known else (0, 0)
+            if len(self._spans) >= REMEMBERED:
+                self._spans.clear()
+            self._spans[term] = span
+        return span
 
     @cached_property
     def _vocabulary(self) -> _Vocabulary:
         return _Vocabulary(self.terms, self.term_ends)
+
+
+_ARRAYS = tuple(each.name for each in fields(Postings) if each.init and each.name[0] != "_")
 
 
 class _Vocabulary(Sequence[bytes]):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, cast
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ NEIGHBOURS, NEIGHBOUR_SHARE = 5, 0.36
 """A paper's score takes this share, times their likeness to it, from its nearest papers among the candidates: what its
 neighbours are about, it probably is, too (score regularisation; Diaz, CIKM 2005, section 4)."""
 NEIGHBOUR_POOL = 200
-"""Neighbours are looked for among so many of the best candidates."""
+"""So many of the best candidates have neighbours, and are some."""
 UNKNOWN_TERM = 0.5
 """An unknown term counts this much of its idf in the query's lexical weight: it should not silence the other words."""
 DEPTH = 200
@@ -152,16 +152,20 @@ class Fused:
         return _top(rows, self._smooth(rows, own.astype(np.float32)), depth), parts
 
     def _smooth(self, rows: Ints, own: Floats) -> Floats:
-        """Mix the scores of neighbours into each candidate's own."""
+        """Mix the scores of neighbours into the best candidates' own; the others stay behind them."""
         pool = _top(np.arange(len(rows)), own, NEIGHBOUR_POOL).rows
         if len(pool) <= NEIGHBOURS:
             return own
-        likeness = self.dense.index.whole(rows) @ self.dense.index.whole(rows[pool]).T
-        likeness[pool, np.arange(len(pool))] = -1.0  # itself
+        vectors = self.dense.index.whole(rows[pool])
+        likeness = vectors @ vectors.T
+        np.fill_diagonal(likeness, -1.0)  # itself
         near = np.argpartition(-likeness, NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
         near.sort(axis=1)  # The order of addition decides the last digit.
         share = NEIGHBOUR_SHARE * np.maximum(np.take_along_axis(likeness, near, axis=1).mean(axis=1), 0.0)
-        return cast("Floats", (1 - share) * own + share * own[pool][near].mean(axis=1))
+        best = own[pool]
+        smoothed = np.float32(1 - NEIGHBOUR_SHARE) * own
+        smoothed[pool] = (1 - share) * best + share * best[near].mean(axis=1)
+        return smoothed
 
 
 def search(  # noqa: PLR0913 - settings by name
@@ -199,32 +203,41 @@ def search(  # noqa: PLR0913 - settings by name
         allowed = allowed & index.mask((condition, *values), lambda: store.numbers(condition, values))
         if not allowed.any():
             return Hits(text, text, reason=_why_excluded(store, where, names))
-    warnings = index.warnings
-    query, depth = Query.of(text, encoder), max(DEPTH, 2 * k)
+    query = Query.of(text, encoder)
+    hits, warnings = _find(store, index, query, allowed, max(k, RERANKED) if reranker else k, how)
+    hits = _rerank(text, hits, reranker)[:k] if reranker and hits else hits
+    return Hits(
+        text, text, tuple(hits), None if hits else "no_match: nothing in the library resembles the query", warnings
+    )
+
+
+def _find(  # noqa: PLR0913, PLR0917 - what a search consists of
+    store: Store, index: Index, query: Query, allowed: NDArray[np.bool_], k: int, how: str
+) -> tuple[list[Hit], tuple[str, ...]]:
+    """Return the best papers, and what could not be done as it should."""
+    warnings, depth = index.warnings, max(DEPTH, 2 * k)
     try:
         ranking, parts = Fused(Dense(index, how), Lexical(index)).explain(query, allowed, depth)
     except StoreError as error:
         # Chroma is derived data: an exact scan gives the same hits, later.
         warnings = (*warnings, f"searched by exact scan: {error}")
         ranking, parts = Fused(Dense(index, "exact"), Lexical(index)).explain(query, allowed, depth)
-    ranking = _cover_names(_named_first(ranking, index, store, text), index, text, k)
+    ranking = _cover_names(_named_first(ranking, index, store, query.text), index, query.text, k)
     ranks = {name: part.ranks() for name, part in parts.items()}
-    top = [int(row) for row in ranking.rows[: max(k, RERANKED) if reranker else k]]
-    papers = store.get([int(index.numbers[row]) for row in top])
-    best = np.max(index.cosines(query.vector, np.array(top, dtype=np.int64)), axis=0).tolist() if top else []
+    rows = ranking.rows[:k]
+    numbers = index.numbers[rows].tolist()
+    papers, units = store.get(numbers), store.units_of(numbers)
+    best = np.max(index.cosines(query.vector, rows), axis=0).tolist() if len(rows) else []
     hits: list[Hit] = []
-    for row, score, cosine in zip(top, ranking.scores, best, strict=False):
-        stored = papers.get(int(index.numbers[row]))
-        units = store.units(stored.paper.id) if stored else None
-        if stored is None or units is None:
+    for row, n, score, cosine in zip(rows.tolist(), numbers, ranking.scores.tolist(), best, strict=False):
+        stored = papers.get(n)
+        if stored is None or n not in units:
             continue  # Removed since the index was opened.
-        chunk = units.chunks[min(index.best_chunk(query.vector, row), len(units.chunks) - 1)]
+        chunks = units[n].chunks
+        chunk = chunks[min(index.best_chunk(query.vector, row), len(chunks) - 1)]
         found = {name: own[row] for name, own in ranks.items() if row in own}
-        hits.append(Hit(len(hits) + 1, float(score), stored.paper, chunk.text, chunk.start, chunk.end, found, cosine))
-    hits = _rerank(text, hits, reranker)[:k] if reranker and hits else hits
-    return Hits(
-        text, text, tuple(hits), None if hits else "no_match: nothing in the library resembles the query", warnings
-    )
+        hits.append(Hit(len(hits) + 1, score, stored.paper, chunk.text, chunk.start, chunk.end, found, cosine))
+    return hits, warnings
 
 
 def _rerank(text: str, hits: list[Hit], reranker: Reranker) -> list[Hit]:

@@ -1,15 +1,36 @@
-"""Encodes together what several threads ask at once, for an encoder that serves one at a time."""
+"""Questions are encoded once: what several threads ask goes together, and what was asked just now is remembered.
+
+The first is for an encoder that serves one at a time. The second is for all: search and extractive answers both need
+the vector of a question.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 Rows = NDArray[np.float32]
+
+
+LAST = 64
+"""So many questions are remembered."""
+
+
+def remembered(encode: Callable[[list[str]], Rows]) -> Callable[[Sequence[str]], Rows]:
+    """Return what encodes texts and remembers single ones; the rows cannot be written to."""
+
+    @lru_cache(LAST)
+    def one(text: str) -> Rows:
+        rows = encode([text])
+        rows.flags.writeable = False
+        return rows
+
+    return lambda texts: one(texts[0]) if len(texts) == 1 else encode(list(texts))
 
 
 class Shared:

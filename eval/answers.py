@@ -27,8 +27,10 @@ import numpy as np
 from tqdm import tqdm
 
 from assistant.answer import Assistant
+from assistant.asking import Answerer, Search
 from assistant.chunk import split_sentences
 from assistant.config import Config
+from assistant.library import Library
 from assistant.llm import LLM
 from assistant.text import terms
 from assistant.types import Answer, Usage
@@ -184,9 +186,20 @@ class _Cached(Assistant):
         super().__init__(config)
         self._folder = folder
 
+    def _open_answerer(self) -> Answerer:
+        answerer = super()._open_answerer()
+        if self._folder and not isinstance(answerer, _CachedAnswerer):
+            answerer = self._answerer = _CachedAnswerer(self._library, self._search, self._folder)
+        return answerer
+
+
+class _CachedAnswerer(Answerer):
+    def __init__(self, library: Library, search: Search, folder: Path) -> None:
+        super().__init__(library, search)
+        self._folder = folder
+
     def _open_llm(self, config: Config) -> Any:
-        llm = super()._open_llm(config)
-        return _CachedLLM(llm, self.config, self._folder) if self._folder else llm
+        return _CachedLLM(super()._open_llm(config), config, self._folder)
 
 
 class _CachedLLM:

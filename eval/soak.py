@@ -113,9 +113,9 @@ class _Seen:
 
 def _ask(encoder: Encoder, over: threading.Event, seen: _Seen) -> None:
     """Ask, as somebody does while papers are added."""
-    first = encoder.encode_queries(["What is attention?"])
+    first = encoder.encode_documents(["What is attention?"])  # a question would be remembered
     while not over.wait(PAUSE_S):
-        if np.abs(encoder.encode_queries(["What is attention?"]) - first).max() > 1e-5:  # fp32 gives the same again
+        if np.abs(encoder.encode_documents(["What is attention?"]) - first).max() > 1e-5:  # fp32 gives the same again
             seen.faults.append("a question was encoded otherwise than at first")
         seen.questions += 1
 

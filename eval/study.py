@@ -24,8 +24,8 @@ from assistant.config import cache_folder
 from assistant.embed import Encoder
 from assistant.followup import searched_text
 from assistant.index import TITLE_WEIGHT
-from assistant.lexicon import K1, B, Lexicon
 from assistant.ingest import identity
+from assistant.lexicon import K1, B, Lexicon
 from assistant.retrieve import (
     DEPTH,
     GRANULARITIES,

@@ -13,12 +13,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import chromium, sample_page, tab  # noqa: F401 - fixtures for every module
+from hypothesis import settings
 
 from assistant.config import Config
 from assistant.embed import Encoder, open_encoder
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# How long an example takes is the machine's affair, and what fails is found again from what is printed.
+settings.register_profile("ours", deadline=None, print_blob=True)
+settings.load_profile("ours")
 
 TEST_DATA = Path(os.environ.get("ASSISTANT_TEST_DATA", Path(__file__).parent.parent.parent / "shared"))
 """Further corpora and judged collections; tests that need them skip where there are none."""

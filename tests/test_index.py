@@ -72,6 +72,78 @@ def test_a_large_tail_is_folded_in(
     assert Index.open(store).n_tail == 0
 
 
+def test_an_index_that_is_opened_again_reads_what_is_new_and_is_the_same_as_a_fresh_one(
+    store: Store, tmp_path: Path, hashing: HashingEncoder
+) -> None:
+    queries = ("method m501 on set s501", QUERY, "device d30 needs times less")
+    index = Index.open(store)
+    for step in range(index_module.TAIL_PARTS + 3):
+        earlier, records = index, make_records(2, offset=500 + step)  # the second is read again by the next step
+        records[0]["abstract"] += f" In step {step} it was looked at once more."
+        ingest(store, hashing, [write_jsonl(tmp_path / "b.jsonl", records)])
+        remove(store, [store.papers()[step].id])
+        index, fresh = Index.open(store, earlier), Index.open(store)
+        assert index.generation is earlier.generation and len(index.tail) <= index_module.TAIL_PARTS + 1
+        assert len(index) == len(fresh) == store.counts()[0]
+        assert sorted(index.numbers[index.alive]) == sorted(fresh.numbers[fresh.alive])
+        for query in queries:
+            found = [search(store, each, hashing, query, k=10) for each in (index, fresh)]
+            assert [hit.paper.id for hit in found[0]] == [hit.paper.id for hit in found[1]]
+            assert np.allclose([hit.score for hit in found[0]], [hit.score for hit in found[1]], atol=1e-6)
+
+
+def test_an_index_is_not_carried_over_to_another_generation(
+    store: Store, tmp_path: Path, hashing: HashingEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "TAIL_CHUNKS", 5)
+    earlier = Index.open(store)
+    ingest(store, hashing, [write_jsonl(tmp_path / "b.jsonl", make_records(30, offset=500))])
+    index = Index.open(store, earlier)
+    assert index.generation is not earlier.generation and len(index) == 110 and index.n_tail == 0
+
+
+def test_a_long_ingest_folds_its_papers_in_as_it_goes(
+    tmp_path: Path, hashing: HashingEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "TAIL_CHUNKS", 150)
+    seen = []
+    with Store(tmp_path / "other", create=True) as store:
+
+        def look(_n: int) -> None:
+            with Store(tmp_path / "other") as reader:
+                seen.append((reader.counts()[0], Index.open(reader).n_tail))
+
+        ledger = ingest(store, hashing, [write_jsonl(tmp_path / "a.jsonl", make_records(600))], progress=look)
+        assert ledger.papers == 600
+        assert max(tail for _, tail in seen) < 300 and seen[-1][0] > 500
+        assert titles(store, QUERY, "chroma") == titles(store, QUERY, "exact")  # filled at the end
+
+
+@pytest.mark.parametrize(("how", "is_filled"), [("auto", True), ("chroma", True), ("exact", False)])
+def test_chroma_is_filled_where_it_may_be_asked(
+    tmp_path: Path, hashing: HashingEncoder, *, how: str, is_filled: bool
+) -> None:
+    with Store(tmp_path / "other", create=True) as store:
+        ingest(store, hashing, [write_jsonl(tmp_path / "a.jsonl", make_records(9))], search=how)
+        assert (generation(store) / "chroma").exists() == is_filled
+        hits = search(store, Index.open(store), hashing, QUERY, k=3, how="chroma")
+        assert len(hits) == 3
+        assert any("Chroma does not hold the chunks" in each for each in hits.warnings) != is_filled
+        ingest(store, hashing, [tmp_path / "a.jsonl"], search="chroma")
+        assert search(store, Index.open(store), hashing, QUERY, k=3, how="chroma").warnings == ()
+
+
+def test_a_filter_is_remembered_until_the_library_changes(
+    store: Store, tmp_path: Path, hashing: HashingEncoder
+) -> None:
+    index, where = Index.open(store), ["title~study 7"]
+    first, again = (search(store, index, hashing, QUERY, k=50, where=where) for _ in range(2))
+    assert [hit.paper.id for hit in first] == [hit.paper.id for hit in again]
+    assert len(first) == sum("study 7" in paper.title.casefold() for paper in store.papers()) > 1
+    ingest(store, hashing, [write_jsonl(tmp_path / "b.jsonl", make_records(5, offset=700))])
+    assert len(search(store, Index.open(store, index), hashing, QUERY, k=50, where=where)) == len(first) + 5
+
+
 FILES = [
     "manifest.json",
     "whole.npy",

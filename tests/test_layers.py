@@ -10,8 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "assistant"
 
 LAYERS = {
-    "arrays": 0, "clean": 0, "cues": 0, "errors": 0, "layout": 0, "rebuild": 0, "seen": 0, "sharing": 0,
-    "sources.live.hosts": 0, "sources.parquet_rows": 0, "text": 0, "tokens": 0, "types": 0, "ui.guard": 0,
+    "arrays": 0, "clean": 0, "cues": 0, "errors": 0, "layout": 0, "products": 0, "rebuild": 0, "seen": 0, "sharing":
+    0, "sources.live.hosts": 0, "sources.parquet_rows": 0, "text": 0, "tokens": 0, "types": 0, "ui.guard": 0,
     "ui.plot": 0, "whole": 0,
     "abstain": 1, "chunk": 1, "completion": 1, "config": 1, "figures": 1, "journal": 1, "lexicon": 1, "papers": 1,
     "prompt": 1, "sources.find": 1, "sources.jats": 1, "sources.live.kept": 1, "sources.live.wire": 1, "topics": 1,

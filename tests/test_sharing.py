@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import numpy as np
 import pytest
 
-from assistant.sharing import Shared
+from assistant.sharing import LAST, Shared, remembered
 
 
 class Slow:
@@ -79,3 +79,21 @@ def test_many_threads_get_their_own_rows():
     with ThreadPoolExecutor(16) as pool:
         found = list(pool.map(lambda i: shared.encode([str(i), str(i + 1)]), range(2000)))
     assert all(rows.tolist() == [[i], [i + 1]] for i, rows in enumerate(found))
+
+
+def test_a_question_is_encoded_once_until_many_others_were_asked():
+    calls = []
+
+    def encode(texts):
+        calls.append(texts)
+        return np.array([[len(text)] for text in texts], dtype=np.float32)
+
+    ask = remembered(encode)
+    assert [ask(["bb"]).tolist(), ask(("bb",)).tolist(), ask(["a", "bb"]).tolist()] == [[[2]], [[2]], [[1], [2]]]
+    assert calls == [["bb"], ["a", "bb"]]
+    with pytest.raises(ValueError, match="read-only"):
+        ask(["bb"])[0, 0] = 9
+    for i in range(LAST):
+        ask([f"another {i}"])
+    ask(["bb"])
+    assert calls.count(["bb"]) == 2

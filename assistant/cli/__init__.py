@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # see `products`; in a process of our own alone
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         sys.exit(_cli.main(given, prog_name="assistant", standalone_mode=False) or 0)

@@ -7,6 +7,7 @@ memory and its caches are its own. Nothing heavy is imported before a job needs 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from assistant.index import Index
     from assistant.store import Store
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+"""As the command has it."""
 LAYERS, WIDTH, INNER = 6, 384, 1536
 """Of all-MiniLM-L6-v2."""
 DEEP = 10
@@ -199,11 +202,10 @@ def _dense(store: Store, index: Index, query: Any, k: int, how: str) -> object:
 
     shown = []
     rows = Dense(index, how).rank(query, index.alive, k).rows.tolist()
-    papers = store.get([int(index.numbers[row]) for row in rows])
-    for row in rows:
-        paper = papers[int(index.numbers[row])].paper
-        units = store.units(paper.id)
-        shown.append((paper, units and units.chunks[index.best_chunk(query.vector, row)].text))
+    numbers = [int(index.numbers[row]) for row in rows]
+    papers, units = store.get(numbers), store.units_of(numbers)
+    for row, n in zip(rows, numbers, strict=True):
+        shown.append((papers[n].paper, units[n].chunks[index.best_chunk(query.vector, row)].text))
     return shown
 
 
