@@ -424,18 +424,27 @@ class Assistant:
     async def aask(
         self, question: str, *, history: Sequence[Turn] = (), k: int | None = None, where: Sequence[str] = ()
     ) -> Answer:
-        """`ask` for async code; the event loop stays free."""
-        import asyncio
+        """`ask` for async code; the event loop stays free, and cancelling it stops the endpoint's call."""
+        async with self.astream(question, history=history, k=k, where=where) as stream:
+            async for _ in stream:
+                pass
+            return stream.answer
 
-        return await asyncio.to_thread(self.ask, question, history=history, k=k, where=where)
-
-    def astream(
-        self, question: str, *, history: Sequence[Turn] = (), k: int | None = None, where: Sequence[str] = ()
+    def astream(  # noqa: PLR0913 - settings by name
+        self,
+        question: str,
+        *,
+        history: Sequence[Turn] = (),
+        k: int | None = None,
+        where: Sequence[str] = (),
+        config: Config | None = None,
+        watch: Callable[[Stage], None] | None = None,
     ) -> AsyncAnswerStream:
-        """`stream` for async code."""
+        """`stream` for async code; `watch` is called from another thread."""
         from assistant.asking import AsyncAnswerStream
 
-        return AsyncAnswerStream(self.stream(question, history=history, k=k, where=where))
+        stream = self.stream(question, history=history, k=k, where=where, config=config, watch=watch)
+        return AsyncAnswerStream(stream)
 
 
 def ask(
