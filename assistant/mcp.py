@@ -13,11 +13,11 @@ import math
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from urllib.parse import quote, unquote
 
 import anyio
@@ -32,15 +32,33 @@ from mcp.shared.exceptions import MCPError
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
+from assistant import readable
 from assistant.access import require, who_of
 from assistant.answer import Assistant
+from assistant.asking import AnswerStream, AsyncAnswerStream
 from assistant.clean import clean
 from assistant.errors import AssistantError, ConfigError
 from assistant.tools import INSTRUCTIONS, TOOLS, Tool, read_arguments
-from assistant.types import Answer, Hits, Paper, Stage
+from assistant.types import Answer, Paper, Stage
 
-Line = Callable[[], AbstractAsyncContextManager[object]]
-"""Where a question waits for its turn; it may raise `Busy`."""
+
+class Line(Protocol):
+    """Where a question waits for its turn, such as `assistant.line.Line`."""
+
+    def stream(self, door: str, start: Callable[[], AnswerStream]) -> AsyncGenerator[str | Answer, None]:
+        """Yield the pieces of an answer, then the answer; refuse it as `Busy` where too many wait."""
+
+
+class _NoLine:
+    """Where nobody waits: over stdio there is one client alone."""
+
+    async def stream(self, _door: str, start: Callable[[], AnswerStream]) -> AsyncGenerator[str | Answer, None]:
+        async with AsyncAnswerStream(start()) as pieces:
+            async for piece in pieces:
+                yield piece
+            yield pieces.answer
+
+
 Tell = Callable[[str], None]
 """Tells a client how far its call has come; from any thread, without waiting."""
 
@@ -62,18 +80,18 @@ _Context = Any  # mcp's ServerRequestContext, which takes type arguments that sa
 
 
 def build(
-    assistant: Assistant, *, line: Line = nullcontext, stateless: bool = False
+    assistant: Assistant, *, line: Line | None = None, stateless: bool = False
 ) -> tuple[Door, Callable[[], AbstractAsyncContextManager[None]]]:
     """Return the ASGI application of the HTTP transport, and what has to be open while it runs.
 
     Args:
         assistant: Who answers.
-        line: Entered for each question.
+        line: Where each question waits for its turn; None: they are all answered at once.
         stateless: Keep no session, as where several processes serve one address. Then those clients of the protocols
             before 2026 that cancel a call without hanging up are not heard.
     """
     manager = StreamableHTTPSessionManager(
-        _server(assistant, line), stateless=stateless, max_sessions=SESSIONS, session_idle_timeout=IDLE_S
+        _server(assistant, line or _NoLine()), stateless=stateless, max_sessions=SESSIONS, session_idle_timeout=IDLE_S
     )
     return Door(manager), manager.run
 
@@ -104,7 +122,7 @@ def run_stdio(assistant: Assistant) -> None:
     """Serve one client over stdin and stdout, until stdin ends or Ctrl-C."""
 
     async def run() -> None:
-        server = _server(assistant, nullcontext)
+        server = _server(assistant, _NoLine())
         lines = cast("anyio.AsyncFile[str]", _Lines(asyncio.get_running_loop()))
         async with stdio_server(stdin=lines) as (read, write):
             await server.run(read, write, server.create_initialization_options())
@@ -210,21 +228,24 @@ class _Desk:
     async def _search(self, tell: Tell, *, query: str, **how: Any) -> tuple[dict[str, Any], str]:
         tell(_STAGES["searching"])
         hits = await to_thread.run_sync(partial(self._assistant.search, query, **how), abandon_on_cancel=True)
-        return hits.as_dict(), _told_hits(hits)
+        return hits.as_dict(), readable.hits_text(hits)
 
     async def _get(self, _tell: Tell, *, id: str) -> tuple[dict[str, Any], str]:  # noqa: A002 - the tool's argument
         paper = await self._paper(id)
-        return paper.as_dict(full=True), _told_paper(paper)
+        return paper.as_dict(full=True), readable.paper_text(paper)
 
     async def _ask(self, tell: Tell, *, question: str, **how: Any) -> tuple[dict[str, Any], str]:
-        async with self._line():
-            tell(_STAGES["searching"])
-            stream = self._assistant.astream(question, **how, watch=lambda stage: tell(_STAGES[stage]))
-            async with stream:
-                async for piece in stream:
-                    tell(" ".join(piece.split()))
-                answer = stream.answer
-        return answer.as_dict(), _told_answer(answer)
+        tell(_STAGES["searching"])
+        start = partial(self._assistant.stream, question, **how, watch=lambda stage: tell(_STAGES[stage]))
+        answer: Answer | None = None
+        async with aclosing(self._line.stream("mcp", start)) as parts:
+            async for part in parts:
+                if isinstance(part, Answer):
+                    answer = part
+                else:
+                    tell(" ".join(part.split()))
+        assert answer, "a line ends with the answer"
+        return answer.as_dict(), readable.answer_text(answer)
 
     async def _paper(self, name: str) -> Paper:
         wanted = clean(name, 2_000)
@@ -264,7 +285,7 @@ class _Desk:
             raise MCPError(types.INVALID_PARAMS, f"no resource {clean(uri, 200)!r}; papers are {SCHEME}ID")
         paper = await _answering(ctx, lambda: self._paper(unquote(uri.removeprefix(SCHEME))))
         return types.ReadResourceResult(
-            contents=[types.TextResourceContents(uri=uri, mime_type="text/plain", text=_told_paper(paper))]
+            contents=[types.TextResourceContents(uri=uri, mime_type="text/plain", text=readable.paper_text(paper))]
         )
 
 
@@ -316,51 +337,3 @@ async def _pass_on(news: Any, session: Any) -> None:
         async for message in news:
             n += 1
             await session.report_progress(n, message=message)
-
-
-# --- What a model reads -----------------------------------------------------------------------------------------------
-
-
-def _source(paper: Paper) -> str:
-    """Return a paper as one line."""
-    who = f"{paper.authors[0]} et al." if len(paper.authors) > 1 else "".join(paper.authors)
-    details = ", ".join(str(each) for each in (who, paper.venue, paper.year, paper.url) if each)
-    return f"{paper.title or '(no title)'}{f' ({details})' if details else ''}; id {paper.id}"
-
-
-def _told_hits(hits: Hits) -> str:
-    found = [f"{hit.rank}. {_source(hit.paper)}\n   {hit.passage}" for hit in hits]
-    return "\n".join([*found, *([hits.reason] if hits.reason else []), *hits.warnings])
-
-
-def _told_paper(paper: Paper) -> str:
-    facts = [", ".join(paper.authors), ", ".join(str(each) for each in (paper.venue, paper.year) if each), paper.url]
-    return "\n".join([paper.title or "(no title)", *filter(None, facts), "", paper.abstract])
-
-
-def _told_answer(answer: Answer) -> str:
-    """Return an answer with the list of its sources, and what is to be known about it."""
-    parts = [answer.text]
-    if answer.citations:
-        parts.append("Sources:\n" + "\n".join(_cited(answer)))
-    if answer.abstained and answer.closest:
-        parts.append("Closest papers:\n" + "\n".join(f"- {_source(paper)}" for paper in answer.closest))
-    notes = [*answer.warnings]
-    if answer.fallback:
-        notes.append(f"sentences of the abstracts, word for word, because of {answer.fallback.message}")
-    elif not answer.complete:
-        notes.append("the answer was cut at its length limit")
-    checks = answer.checks
-    unheld = [*(each.figure for each in checks.figures_unsupported), *(each.name for each in checks.names_unsupported)]
-    if unheld:
-        notes.append(f"not found in the cited abstracts: {', '.join(dict.fromkeys(unheld))}")
-    return "\n\n".join([*parts, *(f"Note: {each}" for each in notes)])
-
-
-def _cited(answer: Answer) -> list[str]:
-    lines = []
-    for number in sorted({each.number for each in answer.citations}):
-        quotes = dict.fromkeys(each.quote for each in answer.citations if each.number == number)
-        lines.append(f"[{number}] {_source(answer.evidence[number - 1].paper)}")
-        lines += [f"    “{each}”" for each in quotes]
-    return lines

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from assistant.access import Who, set_who
 from assistant.answer import Assistant
+from assistant.asking import AnswerStream, AsyncAnswerStream
 from assistant.config import Config
 from assistant.errors import Busy
 from assistant.mcp import build
 from assistant.tools import TOOLS
+from assistant.types import Answer
 
 ROOT = Path(__file__).parent.parent
 QUESTION = "What does study 3 of glaciers reach on its set?"
@@ -90,20 +92,23 @@ class FullLine:
     def __init__(self) -> None:
         self.inside = 0
 
-    @asynccontextmanager
-    async def __call__(self) -> AsyncIterator[None]:
+    async def stream(self, door: str, start: Callable[[], AnswerStream]) -> AsyncGenerator[str | Answer, None]:
+        assert door == "mcp"
         if self.inside == 2:
             raise Busy("2 questions are being answered; ask again in 5 s")
         self.inside += 1
         try:
-            yield
+            async with AsyncAnswerStream(start()) as pieces:
+                async for piece in pieces:
+                    yield piece
+                yield pieces.answer
         finally:
             self.inside -= 1
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["sessions", "stateless"])
 def url(request: pytest.FixtureRequest, assistant: Assistant) -> Iterator[str]:
-    door, lifespan = build(assistant, line=FullLine().__call__, stateless=request.param)
+    door, lifespan = build(assistant, line=FullLine(), stateless=request.param)
     app = Passing(Starlette(routes=[Route("/mcp", endpoint=door)], lifespan=lambda _app: lifespan()))
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=2))
@@ -394,7 +399,7 @@ def test_two_are_answered_at_once_and_the_next_is_told_to_come_again(connect: Co
     assert endpoint.is_idle(70)
 
 
-# --- Who may -----------------------------------------------------------------------------------------------------------
+# --- Who may ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_token_is_good_for_its_scopes_alone(connect: Connect) -> None:
@@ -429,7 +434,7 @@ def test_bad_requests_are_refused_without_a_traceback(url: str, caplog: pytest.L
     assert "Traceback" not in caplog.text
 
 
-# --- stdio -------------------------------------------------------------------------------------------------------------
+# --- stdio ------------------------------------------------------------------------------------------------------------
 
 
 def test_over_stdio_the_tools_do_the_same_and_a_cancelled_question_stops(
