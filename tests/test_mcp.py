@@ -232,7 +232,7 @@ def test_the_readable_answer_ends_with_the_sources_of_its_markers(connect: Conne
             text = result.content[0].text
             told, _, sources = text.partition("\n\nSources:\n")
             assert told == result.structured_content["text"] and "[1]" in told
-            assert sources.startswith("[1] Study 3 of glaciers under condition 9 (Ada Lovelace et al., ICX, 2003")
+            assert sources.startswith("[1] Study 3 of glaciers under condition 9 (Ada Lovelace, Alan Turing, ICX, 2003)")
             for citation in result.structured_content["citations"]:
                 assert f"“{citation['quote']}”" in sources
 
