@@ -117,13 +117,14 @@ class Assistant:
             mapping: For fields of a paper the column or name under which the sources keep them.
             sync: What left a source leaves the library.
             dry_run: Tell what would become of the records, and keep nothing.
-            progress: Called with the number of papers just encoded.
+            progress: Called with the number of papers just encoded; None: a bar in a notebook, and nothing elsewhere.
 
         Raises:
             ConfigError: No source, an unknown format, or an unknown field.
             CorpusError: A folder or a glob without any file.
             StoreError: The library cannot be written, or another process is writing to it.
         """
+        from assistant import notebook
         from assistant.sources import FORMATS, find  # who only asks reads no files
 
         if isinstance(sources, (str, Path)) or not sources:
@@ -140,7 +141,8 @@ class Assistant:
         reading = _ingest.Reading(
             form, mapping or {}, sync=sync, folders=folders, dry=dry_run, fetcher=self._open_fetcher
         )  # fmt: skip
-        return self._library.ingest(found, reading, progress)
+        with notebook.progress("encoding", progress) as tell:
+            return self._library.ingest(found, reading, tell)
 
     def _open_fetcher(self) -> Fetcher:
         """Return what asks live sources, as the settings say."""
@@ -164,7 +166,10 @@ class Assistant:
             CorpusError: The file is damaged, or no such file; nothing was changed.
             StoreError: The library cannot be written, or another process is writing to it.
         """
-        return self._library.take_in(Path(file), progress)
+        from assistant import notebook
+
+        with notebook.progress("importing", progress) as tell:
+            return self._library.take_in(Path(file), tell)
 
     @_restoring
     def remove(self, ids: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -424,10 +429,11 @@ class Assistant:
     async def aask(
         self, question: str, *, history: Sequence[Turn] = (), k: int | None = None, where: Sequence[str] = ()
     ) -> Answer:
-        """`ask` for async code; the event loop stays free."""
-        import asyncio
-
-        return await asyncio.to_thread(self.ask, question, history=history, k=k, where=where)
+        """`ask` for async code; the event loop stays free, and cancelling it stops the endpoint's call."""
+        async with self.astream(question, history=history, k=k, where=where) as stream:
+            async for _ in stream:
+                pass
+            return stream.answer
 
     def astream(
         self, question: str, *, history: Sequence[Turn] = (), k: int | None = None, where: Sequence[str] = ()

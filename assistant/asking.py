@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Self, cast
 
 from assistant import abstain, replay
 from assistant.config import Config
@@ -167,16 +167,35 @@ class AnswerStream(Iterator[str]):
 
 
 class AsyncAnswerStream(AsyncIterator[str]):
-    """An `AnswerStream` for async code; after the last piece, `answer`."""
+    """An `AnswerStream` for async code; after the last piece, `answer`.
+
+    Whoever stops before that closes it, best by `async with`; a task that is cancelled while it waits for a piece does.
+    """
 
     def __init__(self, stream: AnswerStream) -> None:
         self._stream = stream
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
     async def __anext__(self) -> str:
-        piece = await asyncio.to_thread(next, self._stream, None)
+        from anyio import to_thread  # 40 threads; asyncio's own are six on a machine with two cores
+
+        try:
+            piece = await to_thread.run_sync(next, self._stream, None, abandon_on_cancel=True)
+        except asyncio.CancelledError:
+            self._stream.close()
+            raise
         if piece is None:
             raise StopAsyncIteration
         return piece
+
+    async def aclose(self) -> None:
+        """Stop: the endpoint's call ends too."""
+        self._stream.close()
 
     @property
     def answer(self) -> Answer:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from typing import Any, Literal, overload
 
 Turn = Mapping[str, str]
@@ -129,6 +130,9 @@ class Hits(Sequence[Hit]):
             "hits": [hit.as_dict() for hit in self.hits],
             "warnings": list(self.warnings),
         }
+
+    def _repr_html_(self) -> str:
+        return str(_notebook().hits_html(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,3 +318,14 @@ class Answer:
         for name in ("figures_unsupported", "names_unsupported", "citations_unsupported"):
             values["checks"][name] = list(values["checks"][name])
         return {**values, "warnings": list(self.warnings)}
+
+    def _repr_html_(self) -> str:
+        return str(_notebook().answer_html(self))
+
+    def _repr_markdown_(self) -> str:
+        return str(_notebook().answer_markdown(self))
+
+
+def _notebook() -> Any:
+    """Return what shows records in a notebook, by its name: they know nothing of who shows them."""
+    return import_module("assistant.notebook")

@@ -17,9 +17,9 @@ from endpoint import Endpoint, Reply, answer, chunk, reset, status, stream
 from faults import KEY, OK, QUESTION, SAID, Mode, chosen
 from injections import CASES, obedient
 
-from assistant import Assistant, AssistantError, Config, ConfigError, ui
+from assistant import Assistant, AssistantError, Config, ConfigError, shown, ui
 from assistant.conversations import Exchange
-from assistant.ui import messages, shown
+from assistant.ui import messages
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page

@@ -16,10 +16,10 @@ from fastapi import APIRouter, Form, Request
 from gradio.events import Dependency
 from starlette.responses import PlainTextResponse
 
-from assistant import bibliography
+from assistant import bibliography, shown
 from assistant.conversations import Exchange, Feedback
 from assistant.errors import AssistantError, ConfigError
-from assistant.ui import cards, shown
+from assistant.ui import cards
 from assistant.ui.desk import Desk, Run, follow_ups, owner
 from assistant.ui.messages import messages
 

@@ -19,7 +19,7 @@ from fastapi import APIRouter, Query
 from markupsafe import Markup
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
-from assistant import bibliography
+from assistant import bibliography, shown
 from assistant.abstain import WEAK_MATCH
 from assistant.answer import Assistant
 from assistant.atlas import Atlas
@@ -28,7 +28,7 @@ from assistant.explore import Facets
 from assistant.table import COLUMNS, Row
 from assistant.text import terms
 from assistant.types import Hit
-from assistant.ui import fragments, shown
+from assistant.ui import fragments
 from assistant.ui.cards import RETRIEVERS, closeness
 from assistant.ui.desk import Desk
 from assistant.ui.plot import bars

@@ -13,9 +13,9 @@ from fastapi import FastAPI, Request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
+from assistant import shown
 from assistant.errors import AssistantError
 from assistant.types import Paper
-from assistant.ui import shown
 
 AUTHORS = 3
 """Most authors named before "et al."."""

@@ -17,12 +17,12 @@ import gradio as gr
 from fastapi import APIRouter, File, Form, Request, UploadFile
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from assistant import bibliography
+from assistant import bibliography, shown
 from assistant.answer import Assistant
 from assistant.clean import clean
 from assistant.errors import AssistantError, ConfigError, StoreError
 from assistant.explore import TOP
-from assistant.ui import adding, fragments, shown
+from assistant.ui import adding, fragments
 from assistant.ui.desk import Desk, owner
 from assistant.ui.plot import bars
 

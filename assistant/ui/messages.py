@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from assistant import shown
 from assistant.conversations import Exchange
 from assistant.types import Answer
-from assistant.ui import shown
 
 _FIGURE = "This number is not in the abstracts that the sentence cites: check it before you use it."
 _NAME = "This name is not in the abstracts that the sentence cites: check it before you use it."

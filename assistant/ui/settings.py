@@ -13,10 +13,10 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
+from assistant import shown
 from assistant.config import Config, Settings
 from assistant.errors import ConfigError
 from assistant.probe import probe
-from assistant.ui import shown
 from assistant.ui.desk import OWNERS, Desk, owner
 
 LENGTHS = {"short": 300, "medium": 800, "long": 2000}

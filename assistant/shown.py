@@ -1,6 +1,6 @@
-"""Text of users, models and papers -> text that a page shows, never runs: escaped markdown, or HTML with its maths.
+"""Text of users, models and papers -> text that is shown, never run: escaped markdown, or HTML with its maths.
 
-Markdown is for the conversation, whose reader of markdown is Gradio's; HTML is for all else that the page shows. No
+Markdown is for the conversation, whose reader of markdown is Gradio's, and for notebooks; HTML is for all else. No
 address in a text is fetched or linked; maths is set, unless it reaches beyond its formula.
 """
 
