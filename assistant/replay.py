@@ -203,6 +203,7 @@ def _digest(part: Any) -> str:
 
 
 def version() -> str:
+    """Return the version of this program."""
     try:
         return metadata.version(PROGRAM)
     except metadata.PackageNotFoundError:

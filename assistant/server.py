@@ -7,6 +7,7 @@ Stopping is graceful: no new question is let in, answers under way have `STOP_S`
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import signal
@@ -75,7 +76,8 @@ def serve(assistant: Assistant, *, host: str, port: int, workers: int = 1, log_f
             from assistant.workers import supervise
 
             assistant.close()  # each worker opens the library for itself
-            supervise(workers, listener, assistant.config, url, log_format)
+            say = f"assistant: the API is open at {url}, {workers} workers, no chat page (Ctrl-C stops it)"
+            supervise(workers, run, listener, assistant.config, log_format=log_format, say=say)
             return
         from assistant.ui import Desk
 
@@ -127,7 +129,7 @@ def build_app(
     if desk is not None:
         from assistant.ui import build_app as build_page
 
-        desk.answered = lambda outcome, answer: service.metrics.tell("page", outcome, answer)
+        desk.answered = functools.partial(service.metrics.tell, "page")
         page = build_page(desk)
     return Watch(Guard(_Doors({**dict.fromkeys(api.PREFIXES, programs), **(more or {})}, page)), service.metrics)
 

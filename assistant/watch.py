@@ -6,6 +6,7 @@ here: the caller gets a plain error under that id, the log one line, and neither
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -60,7 +61,12 @@ class Watch:
             what = f"unexpected {type(error).__name__}"
             _log.error("%s in request %s", what, scope[KEY], exc_info=_log.isEnabledFor(logging.DEBUG))
             if not status:
-                await _refuse(passed_on)
+                said = "something unexpected went wrong; the server's log has a line under this request's X-Request-ID"
+                await _refuse(passed_on, 500, "AssistantError", said)
+        except asyncio.CancelledError:  # by the server, which ends
+            if not status:
+                await _refuse(passed_on, 503, "Stopping", "the server was stopped before the answer came; ask again")
+            raise
         finally:
             self._metrics.in_flight.dec()
             self._metrics.count(scope["method"], status or HUNG_UP)
@@ -75,11 +81,10 @@ def _tell(scope: Scope, status: int, seconds: float) -> None:
     _log.info("%s %s %s %.3f s %s", scope["method"], path, status, seconds, scope[KEY], extra={"request": fields})
 
 
-async def _refuse(send: Send) -> None:
-    said = "something unexpected went wrong; the server's log has a line under this request's X-Request-ID"
-    body = json.dumps({"error": {"type": "AssistantError", "message": said}}).encode()
+async def _refuse(send: Send, status: int, kind: str, said: str) -> None:
+    body = json.dumps({"error": {"type": kind, "message": said}}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 500, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 

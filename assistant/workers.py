@@ -10,9 +10,11 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
+from multiprocessing.synchronize import Semaphore
 from types import FrameType
 
 from prometheus_client.multiprocess import mark_process_dead
@@ -21,18 +23,31 @@ from assistant.answer import Assistant
 from assistant.config import Config
 from assistant.errors import AssistantError
 from assistant.metrics import WORKERS
-from assistant.server import STOP_S, run
 from assistant.watch import set_up_log
 
-GRACE_S = 5.0
-"""Beyond the time that answers have to end: then a worker is killed."""
+END_S = 25.0
+"""So long a worker may take to end; then it is killed."""
 DEATHS, WITHIN_S = 5, 60.0
 """So many workers may die within that time; more mean that no other will live either."""
 _log = logging.getLogger(__name__)
 
 
-def supervise(n: int, listener: socket.socket, config: Config, url: str, log_format: str | None) -> None:
+Serve = Callable[[Assistant, socket.socket, Callable[[], None]], None]
+"""What a worker does until it is told to stop: with whom, where requests come in, and whom to tell once they do."""
+
+
+def supervise(  # noqa: PLR0913 - settings by name
+    n: int, serve: Serve, listener: socket.socket, config: Config, *, log_format: str | None, say: str
+) -> None:
     """Keep `n` workers running until this process is told to stop.
+
+    Args:
+        n: How many.
+        serve: What each one does.
+        listener: Where requests come in, for all of them.
+        config: The settings with which each opens the library for itself.
+        log_format: See `set_up_log`.
+        say: Printed once all of them serve.
 
     Raises:
         AssistantError: They die as soon as they are started.
@@ -49,7 +64,7 @@ def supervise(n: int, listener: socket.socket, config: Config, url: str, log_for
         started = context.Semaphore(0)
 
         def start() -> SpawnProcess:
-            worker = context.Process(target=_work, args=(listener, config, log_format, started), name="worker")
+            worker = context.Process(target=_work, args=(serve, listener, config, log_format, started), name="worker")
             worker.start()
             return worker
 
@@ -60,8 +75,7 @@ def supervise(n: int, listener: socket.socket, config: Config, url: str, log_for
                 while left and started.acquire(block=False):
                     left -= 1
                     if not left:
-                        said = f"assistant: the API is open at {url}, {n} workers, no chat page (Ctrl-C stops it)"
-                        print(said, file=sys.stderr)  # noqa: T201
+                        print(say, file=sys.stderr)  # noqa: T201
                 wait([each.sentinel for each in workers], timeout=0.2)
                 for i, worker in enumerate(workers):
                     if worker.is_alive() or stopping:
@@ -82,7 +96,7 @@ def supervise(n: int, listener: socket.socket, config: Config, url: str, log_for
 def _end(workers: list[SpawnProcess]) -> None:
     for worker in workers:
         worker.terminate()
-    end = time.monotonic() + STOP_S + GRACE_S
+    end = time.monotonic() + END_S
     for worker in workers:
         worker.join(max(0.0, end - time.monotonic()))
         if worker.is_alive():
@@ -90,8 +104,8 @@ def _end(workers: list[SpawnProcess]) -> None:
             worker.join()
 
 
-def _work(listener: socket.socket, config: Config, log_format: str | None, started: object) -> None:
+def _work(serve: Serve, listener: socket.socket, config: Config, log_format: str | None, started: Semaphore) -> None:
     """Serve in a process of its own."""
     set_up_log(log_format)
     with suppress(KeyboardInterrupt), Assistant(config) as assistant:
-        run(assistant, listener, started.release)  # type: ignore[attr-defined]
+        serve(assistant, listener, started.release)

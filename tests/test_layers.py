@@ -34,16 +34,15 @@ LAYERS = {
     "library": 12,
     "asking": 13, "doctor": 13,
     "answer": 14, "line": 14,
-    "api.faults": 15, "api.forms": 15, "cli.options": 15, "cli.show": 15, "ui.desk": 15,
+    "api.faults": 15, "api.forms": 15, "cli.options": 15, "cli.show": 15, "ui.desk": 15, "workers": 15,
     "api.caller": 16, "api.shared": 16, "cli.library": 16, "ui.adding": 16, "ui.cards": 16, "ui.saved": 16, "ui.settings": 16,
     "api.chat": 17, "api.ingest": 17, "api.routes": 17, "ui.chat": 17, "ui.explore": 17, "ui.library": 17,
     "api": 18, "ui.server": 18,
     "ui": 19,
     "server": 20,
-    "workers": 21,
-    "cli.questions": 22,
-    "cli": 23,
-    "__main__": 24,
+    "cli.questions": 21,
+    "cli": 22,
+    "__main__": 23,
 }  # fmt: skip
 """Data travels one way: a module imports only from lower layers."""
 

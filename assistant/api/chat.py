@@ -23,7 +23,7 @@ from assistant.answer import TURN_CHARS
 from assistant.api.events import Parts, begin, event
 from assistant.api.faults import NotFound, Reply, broken_off, shorten
 from assistant.api.forms import ASK_K, Where
-from assistant.api.schema import AnswerModel, Base
+from assistant.api.schema import EVENT, AnswerModel, Base
 from assistant.api.shared import Service, errors
 from assistant.bibliography import sources_markdown, without_sources
 from assistant.config import Config
@@ -179,7 +179,7 @@ def routes(service: Service) -> APIRouter:
             200: {
                 "model": CompletionModel,
                 "description": "The completion; with `stream` its chunks as events, then `[DONE]`.",
-                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+                "content": {"text/event-stream": {"schema": EVENT}},
             },
             **errors(404, 413, 415, 422),
         },

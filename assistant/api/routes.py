@@ -12,14 +12,14 @@ from assistant import access
 from assistant.api.events import Parts, begin, event
 from assistant.api.faults import NotFound, Reply, broken_off, shorten
 from assistant.api.forms import AskForm, PapersForm, SearchForm
-from assistant.api.schema import AnswerModel, Found, FullPaper, HitsModel
+from assistant.api.schema import EVENT, AnswerModel, Found, FullPaper, HitsModel
 from assistant.api.shared import Service, errors
 from assistant.retrieve import parse_where
 
 ID_CHARS = 2_000
 _EVENTS = """
-With `stream`, events instead: `piece` with `{"text"}` as often as need be, then one `answer` with the Answer; or `error`,
-if something fails after the first piece. The texts of all pieces, joined, are the Answer's text.
+With `stream`, events instead: `piece` with `{"text"}` as often as need be, then one `answer` with the Answer; or
+`error`, if something fails after the first piece. The texts of all pieces, joined, are the Answer's text.
 """
 
 
@@ -35,7 +35,7 @@ def routes(service: Service) -> APIRouter:
             200: {
                 "model": AnswerModel,
                 "description": "The Answer.",
-                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+                "content": {"text/event-stream": {"schema": EVENT}},
             },
             **errors(413, 415, 422),
         },

@@ -13,11 +13,16 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from assistant.types import Answer, Hits, Paper
+from assistant.types import Answer, Hit, Hits, Paper
 
-_MORE = ("abstract", "aliases", "sources")
-"""Fields that `Paper.as_dict` gives on request alone."""
-_LEFT_OUT: dict[type, tuple[str, ...]] = {Paper: _MORE}
+_LEFT_OUT: dict[type, tuple[str, ...]] = {Paper: ("abstract", "aliases", "sources"), Hit: ("cosine",)}
+"""Fields that `as_dict` gives on request alone, or never."""
+EVENT = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string", "description": "JSON."}},
+    "required": ["data"],
+}
+"""The schema of one server-sent event."""
 
 
 class Base(BaseModel):
