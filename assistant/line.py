@@ -55,7 +55,8 @@ class Line:
 
     def __init__(self, *, at_once: int = AT_ONCE, waiting: int = WAITING, tell: Tell | None = None) -> None:
         self.answering = 0
-        self._at_once, self._most, self._tell = at_once, waiting, tell
+        self.tell: Tell = tell or (lambda _door, _outcome, _answer: None)
+        self._at_once, self._most = at_once, waiting
         self._turns: deque[asyncio.Future[None]] = deque()
         self._seconds: deque[float] = deque(maxlen=_REMEMBERED)
         self._threads = ThreadPoolExecutor(at_once, "answer")
@@ -162,8 +163,7 @@ class Line:
             outcome = "busy" if isinstance(error, Busy) else "refused" if is_told else "failed"
             raise
         finally:
-            if self._tell:
-                self._tell(door, outcome, answer)
+            self.tell(door, outcome, answer)
 
     async def ask(self, door: str, start: Callable[[], AnswerStream]) -> Answer:
         """Return the whole answer; being cancelled stops it."""

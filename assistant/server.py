@@ -28,6 +28,8 @@ from assistant.api import Service
 from assistant.errors import AssistantError, ConfigError
 from assistant.line import Line
 from assistant.metrics import Metrics
+from assistant.spans import open_spans
+from assistant.types import Answer
 from assistant.ui.guard import Guard
 from assistant.watch import Watch, set_up_log
 
@@ -98,8 +100,14 @@ def run(assistant: Assistant, listener: socket.socket, started: Callable[[], Non
         started: Called once they are.
         desk: Of the page; None: no page.
     """
-    metrics = Metrics()
-    service = Service(assistant, metrics, Line(tell=metrics.tell))
+    metrics, spans = Metrics(), open_spans()
+
+    def tell(door: str, outcome: str, answer: Answer | None) -> None:
+        metrics.tell(door, outcome, answer)
+        if spans:
+            spans.tell(door, outcome, answer)
+
+    service = Service(assistant, metrics, Line(tell=tell))
     readiness = _Readiness(service, desk)
     threading.Thread(target=readiness.prepare, name="prepare", daemon=True).start()
     signal.signal(signal.SIGTERM, _stop)  # what uvicorn raises anew at its end
@@ -129,7 +137,7 @@ def build_app(
     if desk is not None:
         from assistant.ui import build_app as build_page
 
-        desk.answered = functools.partial(service.metrics.tell, "page")
+        desk.answered = functools.partial(service.line.tell, "page")
         page = build_page(desk)
     return Watch(Guard(_Doors({**dict.fromkeys(api.PREFIXES, programs), **(more or {})}, page)), service.metrics)
 
