@@ -403,6 +403,7 @@ class Assistant:
         where: Sequence[str] = (),
         config: Config | None = None,
         watch: Callable[[Stage], None] | None = None,
+        style: str = "",
     ) -> AnswerStream:
         """Answer in final pieces: iterate, then read `.answer`.
 
@@ -413,10 +414,14 @@ class Assistant:
             where: Conditions.
             config: Settings for this question alone, as to the LLM and the answer; the library and its encoder stay.
             watch: Told each stage as it begins, from the thread that iterates: reading, then writing.
+            style: What the reader wishes for the manner of an LLM's answer; it cannot change what is answered from.
         """
+        from assistant.prompt import STYLE_CHARS
+
         asked, turns, settings = _question(question), _history(history), config or self.config
         number, conditions = settings.k if k is None else k, (where,) if isinstance(where, str) else tuple(where)
-        return self._open_answerer().stream(asked, turns, number, conditions, settings, watch)
+        wish = clean(style, STYLE_CHARS, lines=True) if style else ""
+        return self._open_answerer().stream(asked, turns, number, conditions, settings, watch, wish)
 
     def _open_answerer(self) -> Answerer:
         with self._lock:

@@ -64,8 +64,9 @@ _log = logging.getLogger(__name__)
 class Call:
     """What one question asks of the endpoint, by one deadline; whoever wants to stop it can reach it here."""
 
-    def __init__(self, config: Config, watch: Callable[[Stage], None] | None) -> None:
+    def __init__(self, config: Config, watch: Callable[[Stage], None] | None, style: str = "") -> None:
         self.config = config
+        self.style = style
         self.deadline = math.inf
         self.usage = Usage()
         self.draft: Draft | None = None
@@ -224,9 +225,10 @@ class Answerer:
         where: tuple[str, ...],
         config: Config,
         watch: Callable[[Stage], None] | None,
+        style: str = "",
     ) -> AnswerStream:
         """Answer in final pieces; see `Assistant.stream`."""
-        return AnswerStream(lambda call: self._answer(question, history, k, where, call), Call(config, watch))
+        return AnswerStream(lambda call: self._answer(question, history, k, where, call), Call(config, watch, style))
 
     def close(self) -> None:
         """Close the connections to endpoints."""
@@ -266,7 +268,7 @@ class Answerer:
         if draft.asked.declined is None:
             build = functools.partial(
                 build_prompt, question, hits, templates, searched=hits.searched, history=history,
-                language=call.config.answer_language, model=call.config.llm_model,
+                language=call.config.answer_language, model=call.config.llm_model, style=call.style,
             )  # fmt: skip
             prompt, answered = build(budget=call.config.evidence_tokens), False
             draft.read(prompt)

@@ -340,6 +340,20 @@ def answer_markdown(answer: Answer) -> str:
     return "\n\n".join([*parts, *_list("Sources", (_source(n, cited[n]) for n in sorted(cited)))]) + "\n"
 
 
+def sources_markdown(answer: Answer) -> str:
+    """Return the list of sources below an answer's text, or of the closest papers below an abstention; may be empty."""
+    if answer.abstained:
+        return "\n\n".join(_list("Closest papers", map(_about, answer.closest)))
+    cited = {citation.number: citation.paper for citation in answer.citations}
+    return "\n\n".join(_list("Sources", (f"[{number}] {_about(cited[number])}" for number in sorted(cited))))
+
+
+def without_sources(text: str) -> str:
+    """Return an answer's text without the list that `sources_markdown` put below it."""
+    return _SOURCES.sub("", text)
+
+
+_SOURCES = re.compile(r"\n\n\*\*(?:Sources|Closest papers)\*\*\n\n(?:- [^\n]*+(?:\n|\Z))++\Z")
 _STOPPED = "*Stopped before its end; it has no sources.*"
 
 

@@ -21,6 +21,8 @@ from assistant.types import Evidence, Hit, Prompt, Turn
 
 REFUSAL = "NOT_IN_SOURCES"
 """The agreed form in which a model says that the abstracts do not hold the answer."""
+STYLE_CHARS = 2_000
+"""Of what a reader wishes for the manner of an answer, the beginning that the model is told."""
 HISTORY_TURNS, HISTORY_CHARS = 6, 4_000
 """Of a conversation the model sees the last turns, up to so many characters."""
 
@@ -42,6 +44,7 @@ _VARIABLES = {
         "passage": {"number", "title", "details", "text"},
     },
     "rewrite.toml": {"system": {"fence"}, "user": {"fence", "conversation", "question"}},
+    "style.toml": {"user": {"style"}},
 }
 """The texts of each prompt file, and the variables of each text."""
 
@@ -57,6 +60,8 @@ class Templates:
     """system, user, passage"""
     rewrite: Texts
     """system, user"""
+    style: Texts
+    """user"""
     digest: str
     """sha256 of the files, first 16 hex digits."""
 
@@ -77,7 +82,7 @@ def load_templates(folder: Path | None = None) -> Templates:
     files = {name: (folder if folder and name in own else shipped) / name for name in _VARIABLES}
     texts = {name: _read(file) for name, file in files.items()}
     content = hashlib.sha256(b"".join(file.read_bytes() for file in files.values()))
-    return Templates(texts["answer.toml"], texts["rewrite.toml"], content.hexdigest()[:16])
+    return Templates(texts["answer.toml"], texts["rewrite.toml"], texts["style.toml"], content.hexdigest()[:16])
 
 
 def _read(file: Path) -> Texts:
@@ -120,6 +125,7 @@ def build_prompt(  # noqa: PLR0913 - settings by name
     history: Sequence[Turn] = (),
     language: str | None = None,
     model: str | None = None,
+    style: str = "",
 ) -> Prompt:
     """Render a question with as much evidence as fits.
 
@@ -135,6 +141,8 @@ def build_prompt(  # noqa: PLR0913 - settings by name
         history: Earlier turns, cleaned.
         language: To answer in; None: that of the question.
         model: Whose vocabulary counts the tokens, where it is at hand.
+        style: What the reader wishes for the manner of the answer, cleaned; it stands beside the question, below the
+            rules.
     """
     evidence: list[Evidence] = []
     rendered: list[str] = []
@@ -155,11 +163,13 @@ def build_prompt(  # noqa: PLR0913 - settings by name
     body = break_turn_marks("\n\n".join(rendered))
     asked = break_turn_marks(question)
     fence = make_fence(asked, body)
+    wish = templates.style["user"].substitute(style=break_turn_marks(style[:STYLE_CHARS])) if style else ""
     wanted = language or "the language of the question"
+    posed = templates.answer["user"].substitute(fence=fence, evidence=body, question=asked)
     messages = (
         {"role": "system", "content": templates.answer["system"].substitute(language=wanted, fence=fence)},
         *_turns(history),
-        {"role": "user", "content": templates.answer["user"].substitute(fence=fence, evidence=body, question=asked)},
+        {"role": "user", "content": "\n\n".join(filter(None, [posed, wish]))},
     )
     total = count_tokens("\n".join(message["content"] for message in messages), model)
     return Prompt(

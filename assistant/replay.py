@@ -47,7 +47,7 @@ def save(file: str | Path, answer: Answer, record: Record) -> None:
     target = check_place(file)
     parts = {"answer": answer.as_dict(), **dataclasses.asdict(record)}
     digests = {name: _digest(json.loads(json.dumps(part))) for name, part in parts.items()}
-    document = {"program": PROGRAM, "format": FORMAT, "version": _version(), **parts, "digests": digests}
+    document = {"program": PROGRAM, "format": FORMAT, "version": version(), **parts, "digests": digests}
     # What no encoder takes (half a surrogate pair in the name of a folder) becomes the escape that JSON has for it.
     data = (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "backslashreplace")
     try:
@@ -119,7 +119,7 @@ def _tell(difference: str | None, edited: list[str], document: Mapping[str, Any]
     found = f"does not give its answer again: {difference};" if difference else "gives its answer again, but was"
     if edited:
         return f"{found} edited since it was saved: {', '.join(edited)}; take the file as it was saved"
-    versions = f"version {document.get('version')} saved it, this is version {_version()}"
+    versions = f"version {document.get('version')} saved it, this is version {version()}"
     return f"{found} {versions}; replay it with that one, or ask again"
 
 
@@ -202,7 +202,8 @@ def _digest(part: Any) -> str:
     return hashlib.sha256(_canonical(part).encode()).hexdigest()[:16]
 
 
-def _version() -> str:
+def version() -> str:
+    """Return the version of this program."""
     try:
         return metadata.version(PROGRAM)
     except metadata.PackageNotFoundError:

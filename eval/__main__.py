@@ -1,4 +1,4 @@
-"""`python -m eval retrieval | answers | compare | report | ... | bench | soak`: measure, print tables."""
+"""`python -m eval retrieval | answers | compare | report | ... | bench | soak | load`: measure, print tables."""
 
 from __future__ import annotations
 
@@ -330,6 +330,28 @@ def soak(*, minutes: float, out: str | None, as_json: bool) -> None:
     if not as_json:
         for name, value in result.items():
             print(f"{name:40} {value}")
+    if result["failed"]:
+        sys.exit(1)
+
+
+@cli.command()
+@click.option("--questions", type=click.IntRange(1, 1_000), default=200, show_default=True, help="Sent in one moment.")
+@click.option("--delay", type=click.FloatRange(0), default=0.5, show_default=True, help="The endpoint's, in seconds.")
+@click.option("--long", type=click.IntRange(0), default=0, help="So many more, eight at a time; is memory flat?")
+@click.option("--out", metavar="FILE", help="Keep the result as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+def load(*, questions: int, delay: float, long: int, out: str | None, as_json: bool) -> None:
+    """Ask a running server many questions at once; exit 1 when one has no end, or the server is not well."""
+    import asyncio
+
+    from eval.load import load as run_load
+
+    say = lambda text: print(f"eval: {text}", file=sys.stderr, flush=True)  # noqa: E731
+    result = asyncio.run(run_load(questions, delay, long, say))
+    _finish(result | {"commit": _commit()}, out, as_json=as_json)
+    if not as_json:
+        for name, value in result.items():
+            print(f"{name:24} {value}")
     if result["failed"]:
         sys.exit(1)
 

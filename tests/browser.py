@@ -36,8 +36,11 @@ PATIENCE_MS = 60_000
 
 
 @contextmanager
-def serving(folder: Path, *arguments: object, **env: str) -> Iterator[str]:
-    """Run the server, give its address, stop it by Ctrl-C; it says where it is and ends without complaint."""
+def serving(folder: Path, *arguments: object, log: list[str] | None = None, **env: str) -> Iterator[str]:
+    """Run the server, give its address, stop it by Ctrl-C; it says where it is and ends without complaint.
+
+    What it writes to stderr goes to `log`, line by line.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ASSISTANT_", "OPENAI_"))}
@@ -54,7 +57,7 @@ def serving(folder: Path, *arguments: object, **env: str) -> Iterator[str]:
     assert process.stderr
     first = process.stderr.readline()
     watch.cancel()
-    said: list[str] = []
+    said: list[str] = [] if log is None else log
     reader = threading.Thread(target=lambda: said.extend(process.stderr or ()))
     reader.start()
     try:

@@ -17,7 +17,7 @@ from endpoint import Endpoint, Reply, answer, chunk, reset, status, stream
 from faults import KEY, OK, QUESTION, SAID, Mode, chosen
 from injections import CASES, obedient
 
-from assistant import Assistant, AssistantError, Config, ConfigError, shown, ui
+from assistant import Assistant, AssistantError, Config, ConfigError, server, shown
 from assistant.conversations import Exchange
 from assistant.ui import messages
 
@@ -620,9 +620,9 @@ def test_no_formatting_hides_a_part_of_an_answer(text: str, seen: str) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "example.invalid", ""])
 def test_an_address_that_others_could_reach_is_refused(host: str) -> None:
     with pytest.raises(ConfigError, match="reverse proxy with a login"):
-        ui.serve(Assistant(), host=host, port=7860)
+        server.serve(Assistant(), host=host, port=7860)
 
 
 def test_a_port_in_use_is_one_plain_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(AssistantError, match="another with --port"):
-        ui.serve(Assistant(), host="localhost", port=taken.getsockname()[1])
+        server.serve(Assistant(), host="localhost", port=taken.getsockname()[1])

@@ -120,18 +120,34 @@ def chat(*, llm: str | None, as_json: bool, settings: dict[str, Any], config_fil
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=7860, show_default=True, type=click.IntRange(1, 65535))
+@click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    help="Processes that serve the API; with more than one there is no chat page.",
+)
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="Log a line for each request, in this form.")
 @answering
 @common
 def serve(
-    *, host: str, port: int, llm: str | None, as_json: bool, settings: dict[str, Any], config_file: str | None
+    *,
+    host: str,
+    port: int,
+    workers: int,
+    log_format: str | None,
+    llm: str | None,
+    as_json: bool,
+    settings: dict[str, Any],
+    config_file: str | None,
 ) -> None:
-    """Open the chat page on this machine."""
+    """Open the chat page, and the API for programs, on this machine."""
     if as_json:
         raise ConfigError("serve prints no document; leave --json out")
     with open_assistant(settings, config_file, llm=llm) as assistant:
-        from assistant.ui import serve as serve_page
+        from assistant.server import serve as run
 
-        serve_page(assistant, host=host, port=port)
+        run(assistant, host=host, port=port, workers=workers, log_format=log_format)
 
 
 def _save(stream: AnswerStream, file: str) -> None:

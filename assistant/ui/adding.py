@@ -7,22 +7,19 @@ fetched or read is refused by its line, in the ledger, in words.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
 import re
-import tempfile
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 from weakref import WeakKeyDictionary
 
+from assistant.added import keep, rename, safe_name
 from assistant.answer import Assistant
-from assistant.clean import drop_unseen
-from assistant.errors import AssistantError, ConfigError, StoreError
+from assistant.errors import AssistantError, ConfigError
 from assistant.identity import keys_of
 from assistant.ingest import Ledger, SourceLedger
 from assistant.papers import Rejected
@@ -31,14 +28,9 @@ from assistant.sources.content import Content
 from assistant.sources.live import parse
 from assistant.ui.desk import Desk
 
-FOLDER = "added"
-"""Within the library: what was uploaded or pasted, each under the digest of its content, so that the sources stay."""
 PASTED = "pasted text"
 OWNERS = 1_000
 """Owners whose last addition is kept; those who came first are forgotten first."""
-NAME_BYTES = 120
-"""Of a file's name, its end, what is kept."""
-PIECE_BYTES = 1 << 20
 LINE_CHARS = 200
 """A pasted line this long is no id and no link: the text is taken for a file."""
 _log = logging.getLogger(__name__)
@@ -97,9 +89,9 @@ def begin(desk: Desk, owner: str, uploads: Iterable[tuple[str, BinaryIO]], text:
     if before and not before.ended:
         raise ConfigError("your last papers are still being added; wait until that ends")
     folder = desk.assistant.folder
-    kept = [_keep(folder, _safe_name(name), content) for name, content in uploads]
+    kept = [keep(folder, safe_name(name), content) for name, content in uploads]
     if _is_file(text):
-        kept.append(_keep(folder, PASTED, io.BytesIO(text.encode("utf-8", "replace"))))
+        kept.append(keep(folder, PASTED, io.BytesIO(text.encode("utf-8", "replace"))))
         text = ""
     if not kept and not text.strip():
         raise ConfigError("nothing to add: no file was dropped and nothing pasted; give at least one of them")
@@ -136,51 +128,10 @@ def _add(assistant: Assistant, files: Sequence[Path], ids: str, addition: Additi
         ledger = Ledger([], status["papers"], status["chunks"], 0, 0.0)
     for source in ledger.sources:
         if source.source not in named:
-            _rename(source)
+            rename(source)
     if others.found:
         ledger.sources.append(others)
     return ledger
-
-
-# --- Files ------------------------------------------------------------------------------------------------------------
-
-
-def _safe_name(name: str) -> str:
-    """Return the last part of the name that a file was uploaded under, as one that any folder can hold."""
-    last_part = re.split(r"[\\/]", drop_unseen(name))[-1].strip()
-    fitting = last_part.encode("utf-8", "replace")[-NAME_BYTES:].decode("utf-8", "ignore")
-    return fitting if fitting.strip(".") else "file"
-
-
-def _keep(folder: Path, name: str, content: BinaryIO) -> Path:
-    """Write a file into the library, under its name and the digest of its content."""
-    digest = hashlib.sha256()
-    try:
-        (folder / FOLDER).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="draft-", dir=folder / FOLDER) as draft:
-            with (Path(draft) / name).open("wb") as file:
-                while piece := content.read(PIECE_BYTES):
-                    digest.update(piece)
-                    file.write(piece)
-            home = folder / FOLDER / digest.hexdigest()[:12]
-            home.mkdir(exist_ok=True)
-            return (Path(draft) / name).replace(home / name)
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise StoreError(
-            f"cannot keep {name} in the library in {folder}: {why}; free space or check permissions, then add it again"
-        ) from error
-
-
-def _rename(source: SourceLedger) -> None:
-    """Call a source as it was uploaded; one that gave nothing is not kept."""
-    kept = Path(source.source)
-    source.source = kept.name
-    source.rejected = [Rejected(each.where, each.reason.replace(str(kept), kept.name)) for each in source.rejected]
-    if not source.good:
-        kept.unlink(missing_ok=True)
-        with suppress(OSError):  # another of the same content lies there
-            kept.parent.rmdir()
 
 
 # --- Pasted text ------------------------------------------------------------------------------------------------------

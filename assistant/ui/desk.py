@@ -29,7 +29,7 @@ from assistant.ui.guard import owner_of
 if TYPE_CHECKING:
     from assistant.answer import Assistant
     from assistant.asking import AnswerStream
-    from assistant.types import Stage
+    from assistant.types import Answer, Stage
 
 AT_ONCE, WAITING = 8, 20
 """Questions answered at the same time, and those that may wait for their turn."""
@@ -53,6 +53,8 @@ class Desk:
     def __init__(self, assistant: Assistant, conversations: Conversations | None = None) -> None:
         self.assistant = assistant
         self.conversations = conversations or Conversations(default_file())
+        self.answered: Callable[[str, Answer | None], None] = lambda _outcome, _answer: None
+        """Told what became of each question: answered, abstained, stopped or failed."""
         self.seen = threading.Event()
         """Set once a page has been shown."""
         self._threads = ThreadPoolExecutor(AT_ONCE, "question")
@@ -284,6 +286,8 @@ class Run:
         if now.over:  # whoever sees it so finds it saved, and may ask the next question
             self._save(now)
             self._desk.over(self)
+            ended = {"stopped": "stopped", "failed": "failed"}.get(now.state, "answered")
+            self._desk.answered("abstained" if now.answer and now.answer.abstained else ended, now.answer)
         self.exchange = now
         for call in tuple(self._followers):
             call()

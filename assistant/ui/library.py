@@ -17,7 +17,7 @@ import gradio as gr
 from fastapi import APIRouter, File, Form, Request, UploadFile
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from assistant import bibliography, shown
+from assistant import added, bibliography, shown
 from assistant.answer import Assistant
 from assistant.clean import clean
 from assistant.errors import AssistantError, ConfigError, StoreError
@@ -156,8 +156,8 @@ def _health(index: str) -> str:
 
 def _described(source: str) -> str:
     """Return where a source lies, and how it came in."""
-    added = len(PurePath(source).parts) > 2 and PurePath(source).parts[-3] == adding.FOLDER
-    return f"{source} (added on this page)" if added else source
+    is_added = len(PurePath(source).parts) > 2 and PurePath(source).parts[-3] == added.FOLDER
+    return f"{source} (added on this page)" if is_added else source
 
 
 # --- Its papers -------------------------------------------------------------------------------------------------------
