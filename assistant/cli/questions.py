@@ -118,20 +118,30 @@ def chat(*, llm: str | None, as_json: bool, settings: dict[str, Any], config_fil
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Others reach it only with a login.")
 @click.option("--port", default=7860, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--without-login", is_flag=True, help="Let others reach it while there is no user and no token.")
+@click.option("--behind-proxy", metavar="ADDRESS", help="Believe the X-Forwarded headers that come from there.")
 @answering
 @common
 def serve(
-    *, host: str, port: int, llm: str | None, as_json: bool, settings: dict[str, Any], config_file: str | None
+    *,
+    host: str,
+    port: int,
+    without_login: bool,
+    behind_proxy: str | None,
+    llm: str | None,
+    as_json: bool,
+    settings: dict[str, Any],
+    config_file: str | None,
 ) -> None:
-    """Open the chat page on this machine."""
+    """Open the chat page on this machine, or with a login for others."""
     if as_json:
         raise ConfigError("serve prints no document; leave --json out")
     with open_assistant(settings, config_file, llm=llm) as assistant:
         from assistant.ui import serve as serve_page
 
-        serve_page(assistant, host=host, port=port)
+        serve_page(assistant, host=host, port=port, without_login=without_login, behind_proxy=behind_proxy)
 
 
 def _save(stream: AnswerStream, file: str) -> None:

@@ -20,7 +20,7 @@ from assistant import bibliography
 from assistant.conversations import Exchange, Feedback
 from assistant.errors import AssistantError, ConfigError
 from assistant.ui import cards, shown
-from assistant.ui.desk import Desk, Run, follow_ups, owner
+from assistant.ui.desk import Desk, Run, follow_ups, owner, who
 from assistant.ui.messages import messages
 
 QUESTION_CHARS = 8_000
@@ -168,8 +168,9 @@ class Tab:
         """Say what answers here, and offer questions to begin with."""
         self.desk.seen.set()
         line, questions = _describe(self.desk, owner(request))
+        name = who(request).name
         examples, hint = [{"text": each} for each in questions], _HINT if questions else _EMPTY
-        return {self.header: _header(self.name, line), self.chat: gr.update(examples=examples, placeholder=hint)}
+        return {self.header: _header(self.name, line, name), self.chat: gr.update(examples=examples, placeholder=hint)}
 
     async def _follow(self, run: Run) -> AsyncIterator[_Shown]:
         async for now in run.follow():
@@ -188,8 +189,9 @@ class Tab:
         }
 
 
-def _header(name: str, line: str) -> str:
-    return f"<div><h1>{name}</h1><p>{shown.html(line)}</p></div>"
+def _header(name: str, line: str, user: str | None = None) -> str:
+    out = f' · <a href="/logout">Log out {shown.html(user)}</a>' if user else ""
+    return f"<div><h1>{name}</h1><p>{shown.html(line)}{out}</p></div>"
 
 
 def _describe(desk: Desk, whose: str) -> tuple[str, tuple[str, ...]]:

@@ -1,6 +1,6 @@
 """The server of the page: an `Assistant` in, an application behind its guard out, run until Ctrl-C.
 
-Refused: to listen on anything but loopback, since the page asks nobody for a password.
+Refused: to be within the reach of others while nobody could log in; see `rules`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
 from assistant.answer import Assistant
-from assistant.errors import AssistantError, ConfigError
-from assistant.ui import chat, explore, fragments, library, saved, settings
+from assistant.errors import AssistantError
+from assistant.ui import chat, explore, fragments, library, login, saved, settings
 from assistant.ui.desk import AT_ONCE, WAITING, Desk
 from assistant.ui.guard import Guard
+from assistant.ui.rules import Rules, make_rules
 
 NAME = "Paper Assistant"
 STATIC = Path(__file__).with_name("static")
@@ -48,32 +49,40 @@ _CONTRAST: dict[str, Any] = {
 _log = logging.getLogger(__name__)
 
 
-def serve(assistant: Assistant, *, host: str, port: int) -> None:
-    """Show the page on this machine until Ctrl-C.
+def serve(
+    assistant: Assistant, *, host: str, port: int, without_login: bool = False, behind_proxy: str | None = None
+) -> None:
+    """Show the page until Ctrl-C.
+
+    Args:
+        assistant: Answers.
+        host: What to listen on; one that others can reach needs a user or a token, see `rules`.
+        port: Likewise.
+        without_login: Others may reach it while no user and no token is set up.
+        behind_proxy: Address of a proxy, which is believed what it says of whom it passes on.
 
     Raises:
-        ConfigError: A host that other machines could reach: the page asks nobody for a password.
+        ConfigError: Others could reach it and nobody asked who they are.
         AssistantError: The port is taken, or the library that was named cannot be read.
     """
-    if host not in {"127.0.0.1", "localhost", "::1"}:
-        raise ConfigError(
-            f"cannot serve the chat page: host is {host!r}, which other machines could reach without a login; keep "
-            "127.0.0.1 and put a reverse proxy with a login in front, which sends Host and Origin as 127.0.0.1"
-        )
+    names = assistant.config.host_names
+    rules = make_rules(host, names, without_login=without_login, behind_proxy=behind_proxy)
     if assistant.config.library is not None:  # one that cannot be read is told now, not at the first question
         _log.info("serving %s", assistant.library)
-    address, family = ("::1", socket.AF_INET6) if host == "::1" else ("127.0.0.1", socket.AF_INET)
+    address = "127.0.0.1" if host == "localhost" else host
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         listener = socket.create_server((address, port), family=family)
     except OSError as error:
-        why = f"port {port} of {address} cannot be used ({os.strerror(error.errno or 0)})"
+        why = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        why = f"port {port} of {address} cannot be used ({why})"
         raise AssistantError(f"cannot serve the chat page: {why}; choose another with --port") from error
     with listener, suppress(KeyboardInterrupt):
         desk = Desk(assistant)
-        app = build_app(desk)
+        app = build_app(desk, rules)
         threading.Thread(target=_prepare, args=(desk,), name="prepare", daemon=True).start()
         try:
-            _run(app, listener, f"http://{f'[{address}]' if ':' in address else address}:{port}")
+            _run(app, listener, f"http://{f'[{address}]' if ':' in address else address}:{port}", behind_proxy)
         finally:
             desk.close()
 
@@ -89,7 +98,7 @@ def _prepare(desk: Desk) -> None:
         _log.warning("the library could not be made ready ahead of the first question: %s", error)
 
 
-def _run(app: FastAPI, listener: socket.socket, url: str) -> None:
+def _run(app: FastAPI, listener: socket.socket, url: str, proxy: str | None) -> None:
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             logging.getLogger("uvicorn.error").setLevel("CRITICAL")  # each page still open would be told as a fault
@@ -100,16 +109,19 @@ def _run(app: FastAPI, listener: socket.socket, url: str) -> None:
             if self.started:
                 print(f"assistant: the chat page is open at {url} (Ctrl-C stops it)", file=sys.stderr)  # noqa: T201
 
-    quiet = {"log_level": "warning", "access_log": False, "server_header": False, "proxy_headers": False}
+    quiet = {"log_level": "warning", "access_log": False, "server_header": False}
+    believed = {"proxy_headers": proxy is not None, "forwarded_allow_ips": proxy or ""}
     # An open page holds a connection that never ends by itself.
-    Server(uvicorn.Config(app, ws="none", timeout_graceful_shutdown=1, **quiet)).run(sockets=[listener])  # type: ignore[arg-type]
+    Server(uvicorn.Config(app, ws="none", timeout_graceful_shutdown=1, **quiet, **believed)).run(sockets=[listener])  # type: ignore[arg-type]
 
 
-def build_app(desk: Desk) -> FastAPI:
-    """Return the page behind its guard, as one application."""
+def build_app(desk: Desk, rules: Rules | None = None) -> FastAPI:
+    """Return the page behind its guard, as one application; without rules, as on loopback."""
+    rules = rules or Rules()
     app = FastAPI(openapi_url=None)
-    app.add_middleware(Guard)
+    app.add_middleware(Guard, rules=rules)
     fragments.tell_errors(app)
+    app.include_router(login.routes(rules.accounts))
     for part in (chat, library, explore, saved):
         app.include_router(part.routes(desk), prefix="/page")
     app.mount("/page/static", StaticFiles(directory=STATIC))
