@@ -141,6 +141,8 @@ def serve(
     with open_assistant(settings, config_file, llm=llm) as assistant:
         from assistant.ui import serve as serve_page
 
+        if without_login:
+            warn([f"warning: while there is no user and no token, whoever reaches {host}:{port} may do everything"])
         serve_page(assistant, host=host, port=port, without_login=without_login, behind_proxy=behind_proxy)
 
 

@@ -75,8 +75,10 @@ def _is_any(host: str) -> bool:
 
 def _check_proxy(address: str) -> None:
     try:
-        ipaddress.ip_network(address, strict=False)
+        is_everybody = ipaddress.ip_network(address, strict=False).prefixlen == 0
     except ValueError as error:
         raise ConfigError(
             f"--behind-proxy is {address!r}; give the IP address that the proxy's requests come from, such as 127.0.0.1"
         ) from error
+    if is_everybody:
+        raise ConfigError(f"--behind-proxy is {address!r}, so that everybody could lie; give the proxy's own address")
