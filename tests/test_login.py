@@ -55,7 +55,8 @@ def test_each_user_sees_their_own_conversations_in_every_browser_and_nobody_else
         page.goto(site.url)
         assert page.url == f"{site.url}/login" and page.title() == "Log in · Paper Assistant"
         log_in(page, "anna")
-        page.get_by_role("link", name="Log out anna").wait_for()
+        page.get_by_role("link", name="Log out").wait_for()
+        assert "logged in as anna" in page.locator("#header").inner_text()
         finished(page, ask(page, QUESTION))
         page.wait_for_url("**/?c=*")
         permalink = page.url
@@ -74,7 +75,7 @@ def test_each_user_sees_their_own_conversations_in_every_browser_and_nobody_else
     with watched(chromium) as page:
         page.goto(permalink)
         log_in(page, "bert")
-        page.get_by_text("This conversation is not among yours").first.wait_for()
+        page.locator("#voice").get_by_text("This conversation is not among yours").wait_for()
         assert page.get_by_text(QUESTION).count() == 0
         page.get_by_role("tab", name="Saved").click()
         page.locator("#saved-list").wait_for()
@@ -85,7 +86,7 @@ def test_whoever_logs_out_is_out_in_every_tab(site: Site, chromium: Browser) -> 
     with watched(chromium) as page:
         page.goto(site.url)
         log_in(page, "bert")
-        page.get_by_role("link", name="Log out bert").click()
+        page.get_by_role("link", name="Log out").click()
         page.get_by_text("You are logged in as bert").wait_for()
         assert findings(page) == []
         page.get_by_role("button", name="Log out").click()
@@ -126,9 +127,12 @@ def test_a_wrong_password_is_told_in_words_and_too_many_with_the_time_to_wait(si
         assert told.inner_text() == "The name or the password is wrong; check both, and whether Caps Lock is on."
         assert page.get_by_label("Name").input_value() == "carl" and page.get_by_label("Password").input_value() == ""
     assert findings(page) == []
-    for _ in range(3):
+    for _ in range(9):  # of which one comes before its time, however slow the machine is
         log_in(page, "carl", "not the one")
-    assert "Too many logins failed; try again in" in page.get_by_role("alert").inner_text()
+        if "Too many logins failed; try again in" in page.get_by_role("alert").inner_text():
+            break
+    else:
+        pytest.fail("nobody had to wait")
     log_in(page, "anna")  # nobody else has to wait
-    page.get_by_role("link", name="Log out anna").wait_for()
+    page.get_by_role("link", name="Log out").wait_for()
     context.close()

@@ -36,6 +36,7 @@ _EMPTY = "## This library is empty\nAdd papers in the tab Library: drop a file t
 _TOOLS = (
     '<button type="button" id="new">New conversation</button>'
     '<button type="button" id="theme" aria-label="Light or dark">◐</button>'
+    '<a href="/logout" id="logout">Log out</a>'
 )
 _SOURCES = (
     '<section id="sources-panel" aria-label="Sources"><h2>Sources</h2><div id="take-along" hidden></div>'
@@ -190,8 +191,8 @@ class Tab:
 
 
 def _header(name: str, line: str, user: str | None = None) -> str:
-    out = f' · <a href="/logout">Log out {shown.html(user)}</a>' if user else ""
-    return f"<div><h1>{name}</h1><p>{shown.html(line)}{out}</p></div>"
+    whose = f' · logged in as <b class="user">{shown.html(user)}</b>' if user else ""
+    return f"<div><h1>{name}</h1><p>{shown.html(line)}{whose}</p></div>"
 
 
 def _describe(desk: Desk, whose: str) -> tuple[str, tuple[str, ...]]:
