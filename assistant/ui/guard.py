@@ -136,8 +136,12 @@ class Guard:
 
     async def _identify_person(self, scope: Scope) -> Who | Response:
         who = await asyncio.to_thread(self._rules.accounts.who_logged_in, login_of(scope))
-        is_read = scope["method"] in {"GET", "HEAD"}
-        is_opened = is_read and field_of(scope, "sec-fetch-mode") in {"", "navigate"}
+        # An address that is opened; a script that asks for one says so, or at least where it comes from.
+        is_opened = (
+            scope["method"] in {"GET", "HEAD"}
+            and field_of(scope, "sec-fetch-mode") in {"", "navigate"}
+            and not fields_of(scope, "origin")
+        )
         if who and not is_opened and _is_same_origin(scope) is False:
             return _refusal(scope, 403, "The page of another site may not send requests here")
         if who:
