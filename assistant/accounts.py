@@ -7,7 +7,6 @@ many wrong ones. Once the file exists the doors are shut, also after the last us
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import re
 import secrets
@@ -19,16 +18,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from assistant import throttle
+from assistant import passwords, throttle
 from assistant.access import SCOPES, Who
 from assistant.config import default_library, nearest
 from assistant.errors import Busy, ConfigError, NotAllowed, StoreError
 from assistant.sqlite_file import SqliteFile
-
-if TYPE_CHECKING:
-    from argon2 import PasswordHasher
 
 SCHEMA = 1
 """Version of the tables below."""
@@ -36,8 +31,6 @@ PREFIX = "assistant_"
 """What a token begins with, by which people and scanners of secrets know it."""
 LOGIN_DAYS = 30
 """So long a login lasts."""
-PASSWORD_CHARS = (8, 256)
-"""Shortest and longest password."""
 USED_S = 300
 """How exactly it is known when a token was last used: each use would be a write."""
 
@@ -120,7 +113,7 @@ class Accounts:
 
     def add_user(self, name: str, password: str) -> User:
         """Add somebody who may log in."""
-        user, hashed = User(_name(name), _now()), _hash(password)
+        user, hashed = User(_name(name), _now()), passwords.make_hash(password)
         values = (user.name, _fold(user.name), hashed, f"user {secrets.token_urlsafe(32)}", user.created_at)
         with self._file.transaction(create=True) as db:
             try:
@@ -138,7 +131,7 @@ class Accounts:
 
     def set_password(self, name: str, password: str) -> None:
         """Give a user another password; who is logged in as that user is so no longer."""
-        hashed = _hash(password)
+        hashed = passwords.make_hash(password)
         with self._file.transaction() as db:
             n = self._find(db, name)
             db.execute("UPDATE users SET password = ? WHERE n = ?", (hashed, n))
@@ -185,8 +178,8 @@ class Accounts:
             busy = Busy(f"too many logins failed; try again in {wait_s} s")
             busy.retry_s = wait_s
             raise busy
-        n, hashed = row or (-1, _hash_of_nobody())
-        if not _fits(hashed, password) or not row:
+        n, hashed = row or (-1, passwords.hash_of_nobody())
+        if not passwords.fits(hashed, password) or not row:
             raise NotAllowed("the name or the password is wrong; check both, and whether Caps Lock is on")
         identity, secret = _secret()
         with self._file.transaction() as db:
@@ -305,40 +298,3 @@ def _digest(secret: str) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-# --- Passwords --------------------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def _hasher() -> PasswordHasher:
-    from argon2 import PasswordHasher
-
-    return PasswordHasher()  # argon2id with 64 MiB: the second choice of RFC 9106, for when memory is not plenty
-
-
-@functools.cache
-def _hash_of_nobody() -> str:
-    return _hasher().hash(secrets.token_urlsafe(32))
-
-
-def _hash(password: str) -> str:
-    low, high = PASSWORD_CHARS
-    if not low <= len(password) <= high:
-        raise ConfigError(f"the password has {len(password)} characters; give {low} to {high}")
-    return _hasher().hash(_bytes(password))
-
-
-def _fits(hashed: str, password: str) -> bool:
-    from argon2.exceptions import Argon2Error, InvalidHashError
-
-    _hash_of_nobody()  # made at the first login, whoever that is
-    try:
-        return len(password) <= PASSWORD_CHARS[1] and _hasher().verify(hashed, _bytes(password))
-    except (Argon2Error, InvalidHashError):
-        return False
-
-
-def _bytes(password: str) -> bytes:
-    """Return a password as it is hashed, however its accents were typed."""
-    return unicodedata.normalize("NFKC", password).encode("utf-8", "surrogatepass")
