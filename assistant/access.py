@@ -7,7 +7,7 @@ and nobody but this machine can reach the server, everybody may do everything.
 from __future__ import annotations
 
 from collections.abc import MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from assistant.errors import NotAllowed
@@ -23,9 +23,11 @@ class Who:
 
     name: str | None
     """Of the user or the token; None where no credentials are set up."""
-    owner: str
+    owner: str = field(repr=False)
     """Whose conversations and feedback are seen: an opaque secret; empty: nobody's."""
     scopes: frozenset[str] = frozenset(SCOPES)
+    address: str = ""
+    """Where the request comes from."""
 
 
 def set_who(scope: MutableMapping[str, Any], who: Who) -> None:

@@ -54,6 +54,7 @@ class Settings(TypedDict, total=False):
     openalex_api_key: str | None
     s2_api_key: str | None
     source_hosts: str | None
+    hosts: str | None
 
 
 def _setting(default: object, **limits: object) -> Any:
@@ -116,6 +117,9 @@ class Config:
     """Key of Semantic Scholar."""
     source_hosts: str | None = _setting(None)
     """Other addresses of live sources, such as a mirror: `arxiv=http://127.0.0.1:8000,s2=...`."""
+
+    hosts: str | None = _setting(None)
+    """Names by which the server may be called beside localhost: `papers.example.org,192.168.1.5`."""
 
     origins: Mapping[str, Origin] = field(default_factory=dict, compare=False)
     """Where each value came from."""
@@ -207,6 +211,21 @@ class Config:
         return {name: address for name, _, address in pairs}
 
     @property
+    def host_names(self) -> frozenset[str]:
+        """The names of `hosts`, in lower case.
+
+        Raises:
+            ConfigError: One of them is no name, but an address with a scheme or a port, or a pattern.
+        """
+        names = [each.strip().strip("[]").lower() for each in (self.hosts or "").split(",") if each.strip()]
+        for name in names:
+            if not re.fullmatch(r"[\w.-]+|[0-9a-f:.]+", name, re.ASCII) or re.fullmatch(r"[\w.-]+:\d+", name):
+                raise ConfigError(
+                    f"hosts holds {name!r}; give names alone, without scheme and port, such as papers.example.org"
+                )
+        return frozenset(names)
+
+    @property
     def endpoint(self) -> str:
         """`llm_base_url` as it may be shown and kept: without user, password and query."""
         url = urlsplit(self.llm_base_url)
@@ -217,7 +236,7 @@ class Config:
         """The settings that shape an answer (no key, no folder, no address)."""
         apart = {
             "library", "prompts", "llm_api_key", "llm_base_url",
-            "contact", "ncbi_api_key", "openalex_api_key", "s2_api_key", "source_hosts",
+            "contact", "ncbi_api_key", "openalex_api_key", "s2_api_key", "source_hosts", "hosts",
         }  # fmt: skip
         return {each.name: getattr(self, each.name) for each in _settings() if each.name not in apart}
 

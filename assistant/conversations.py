@@ -3,15 +3,12 @@
 In goes an exchange, a question with what came of it; out it comes again, equal to what was saved, with whole papers,
 whatever has become of the library. A conversation belongs to an owner, an opaque secret such as a cookie, of which the
 file holds a digest alone; for everybody else it does not exist. Refused as `StoreError`: a file that cannot be read or
-written, is damaged or of a newer format. A damaged exchange costs itself alone.
-
-SQLite in WAL mode with `synchronous=FULL`, and a connection for each call: what `save` has returned from survives a
-kill and a power cut, threads and processes need no lock but the file's own, and between calls it is whole by itself.
+written, is damaged or of a newer format. A damaged exchange costs itself alone. What `save` has returned from survives
+a kill and a power cut.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
@@ -20,15 +17,16 @@ import sqlite3
 import unicodedata
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from assistant.config import default_library
-from assistant.errors import ConfigError, StoreError
+from assistant.errors import ConfigError
 from assistant.rebuild import UnfitError, rebuild, shorten
+from assistant.sqlite_file import SqliteFile
 from assistant.types import Answer, Citation, Evidence
 
 SCHEMA = 1
@@ -36,8 +34,6 @@ SCHEMA = 1
 `Answer`, or to a record within it, needs a default: exchanges that were saved before do not have it."""
 NAME_CHARS = 80
 """Longest name of a conversation."""
-WAIT_S = 30.0
-"""Longest wait for another process that is writing."""
 
 _TABLES = """
 CREATE TABLE conversations (
@@ -53,14 +49,6 @@ CREATE TABLE exchanges (
 """`body` is the whole exchange as compressed JSON, a fifth of its length. Beside it stands what is sought, counted or
 rated without reading it, and what is left when it is damaged. `folded` is what a search looks through."""
 
-_DAMAGED = "put a copy in its place, or move it away to begin a new one"
-_NO_SPACE = "free some space"
-_PERMISSIONS = "check that it and its folder may be written to"
-_ADVICE = {
-    **dict.fromkeys((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR), _DAMAGED),
-    **dict.fromkeys((sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR), _NO_SPACE),
-    sqlite3.SQLITE_BUSY: "another program is writing to it; try again in a moment",
-}
 _log = logging.getLogger(__name__)
 
 
@@ -153,12 +141,13 @@ class Conversations:
 
     def __init__(self, file: Path) -> None:
         self.file = file
+        self._file = SqliteFile(file, what="the conversations", schema=SCHEMA, tables=_TABLES)
 
     # --- Reading ------------------------------------------------------------------------------------------------------
 
     def open(self, owner: str, conversation_id: str) -> Conversation | None:
         """Return a conversation as it was saved; None when this owner has none of that id."""
-        rows = self._all(
+        rows = self._file.all(
             "SELECT c.id, c.name, c.library, c.created_at, c.changed_at,"
             " e.number, e.asked_at, e.verdict, e.word, e.question, e.body"
             " FROM conversations c JOIN exchanges e USING (n) WHERE owner = ? AND id = ? ORDER BY number",
@@ -178,7 +167,7 @@ class Conversations:
             limit: Greatest number of conversations.
         """
         words = {word.encode() for word in _fold(text).split()}
-        rows = self._all(
+        rows = self._file.all(
             f"SELECT changed_at, n, id, name, library, exchanges, {'CAST(folded AS BLOB)' if words else 'NULL'}"
             " FROM conversations WHERE owner = ?",
             (_digest(owner),),
@@ -194,16 +183,12 @@ class Conversations:
 
         Of an exchange without an answer the fields that an answer would give are None.
         """
-        rows = self._all(
+        rows = self._file.all(
             "SELECT number, asked_at, verdict, word, question, body FROM exchanges JOIN conversations USING (n)"
             " WHERE owner = ? AND verdict IS NOT NULL ORDER BY asked_at, n, number",
             (_digest(owner),),
         )
         return (_rated(_exchange(row)) for row in rows)
-
-    def _all(self, sql: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
-        with self._connect("read") as db:
-            return db.execute(sql, values).fetchall()
 
     # --- Writing ------------------------------------------------------------------------------------------------------
 
@@ -221,7 +206,7 @@ class Conversations:
         """
         if conversation_id is None:
             conversation_id = secrets.token_urlsafe(16)
-            with self._transaction(create=True) as db:
+            with self._file.transaction(create=True) as db:
                 n = _begin(db, owner, conversation_id, _shorten(exchange.question), library)
                 _put(db, n, exchange)
         else:
@@ -242,7 +227,7 @@ class Conversations:
 
     def delete(self, owner: str, conversation_id: str) -> bool:
         """Erase a conversation from the file; False when this owner has none of that id."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             n = _find(db, owner, conversation_id)
             for table in ("exchanges", "conversations"):
                 db.execute(f"DELETE FROM {table} WHERE n = ?", (n,))
@@ -276,80 +261,15 @@ class Conversations:
             if not db.execute("UPDATE exchanges SET verdict=?, word=? WHERE n=? AND number=?", rating).rowcount:
                 raise ConfigError(f"there is no exchange number {number}; rate one that the conversation has")
 
-    # --- The file -----------------------------------------------------------------------------------------------------
-
     @contextmanager
     def _change(self, owner: str, conversation_id: str) -> Iterator[tuple[sqlite3.Connection, int]]:
         """Change one conversation, wholly or not at all."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             n = _find(db, owner, conversation_id)
             if n is None:
                 shown = shorten(_storable(conversation_id))
                 raise ConfigError(f"there is no conversation {shown} here; open another one, or begin a new one")
             yield db, n
-
-    @contextmanager
-    def _transaction(self, *, create: bool = False) -> Iterator[sqlite3.Connection]:
-        """Commit all of it, synced to disk, or nothing: without its commit a connection is closed as if never used."""
-        with self._connect("write", create=create) as db:
-            db.execute("BEGIN IMMEDIATE")
-            yield db
-            db.execute("COMMIT")
-
-    @contextmanager
-    def _connect(self, doing: str, *, create: bool = False) -> Iterator[sqlite3.Connection]:
-        """Open the file; one that does not exist is empty and stays away, unless it is to be made."""
-        try:
-            exists = self.file.exists()
-            if create and not exists:
-                self._create()
-            # SQLite itself shall make none: it would be open to everybody, and half made for a while.
-            target = f"{self.file.absolute().as_uri()}?mode=rw" if create or exists else ":memory:"
-            with closing(sqlite3.connect(target, uri=True, timeout=WAIT_S, isolation_level=None)) as db:
-                if target == ":memory:":
-                    _make_tables(db)
-                db.text_factory = _decode  # a byte gone wrong in one name shall not hide all the others
-                self._check(db)
-                db.execute("PRAGMA synchronous=FULL")
-                db.execute("PRAGMA secure_delete=ON")
-                yield db
-        except OSError as error:
-            advice = _NO_SPACE if error.errno in {errno.ENOSPC, errno.EDQUOT} else _PERMISSIONS
-            raise self._refusal(doing, error.strerror or error, advice) from error
-        except sqlite3.Error as error:
-            advice = _ADVICE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, _PERMISSIONS)  # its family of errors
-            raise self._refusal(doing, error, advice) from error
-
-    def _create(self) -> None:
-        """Make the file, for its owner's eyes alone: elsewhere, and put in place whole, unless another was quicker."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.file.parent / f".{secrets.token_hex(8)}.part"
-        draft.touch(mode=0o600, exist_ok=False)
-        try:
-            with closing(sqlite3.connect(draft, isolation_level=None)) as db:
-                _make_tables(db)
-            self.file.hardlink_to(draft)
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
-
-    def _check(self, db: sqlite3.Connection) -> None:
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version == SCHEMA:
-            return
-        if version < SCHEMA:
-            raise self._refusal("read", "there are none in it", _DAMAGED)
-        raise self._refusal("read", f"they have format {version}, this program reads {SCHEMA}", "update the program")
-
-    def _refusal(self, doing: str, found: object, advice: str) -> StoreError:
-        return StoreError(f"cannot {doing} the conversations in {self.file}: {found}; {advice}")
-
-
-def _make_tables(db: sqlite3.Connection) -> None:
-    db.executescript(
-        f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; BEGIN; {_TABLES} PRAGMA user_version={SCHEMA}; COMMIT;"
-    )
 
 
 def _find(db: sqlite3.Connection, owner: str, conversation_id: str) -> int | None:
@@ -443,10 +363,6 @@ def _fold(text: str) -> str:
 def _storable(text: str) -> str:
     """Return a text as SQLite takes it: half a surrogate pair, which no encoding knows, becomes a question mark."""
     return text.encode("utf-8", "replace").decode()
-
-
-def _decode(data: bytes) -> str:
-    return data.decode("utf-8", "replace")
 
 
 def _digest(owner: str) -> str:

@@ -1,6 +1,6 @@
-"""All doors behind one guard, on one port, until Ctrl-C or SIGTERM: the page, the API and OpenAI's form.
+"""All doors behind one guard, on one port, until Ctrl-C or SIGTERM: the page, the API, OpenAI's form and MCP.
 
-Refused: to listen on anything but loopback, since nobody is asked for a password.
+Refused: to be within the reach of others while nobody could log in; see `ui.rules`.
 
 Stopping is graceful: no new question is let in, answers under way have `STOP_S` to end, then the rest is cut off.
 """
@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,12 +25,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from assistant import api
 from assistant.answer import Assistant
 from assistant.api import Service
-from assistant.errors import AssistantError, ConfigError
+from assistant.errors import AssistantError
 from assistant.line import Line
 from assistant.metrics import Metrics
 from assistant.spans import open_spans
 from assistant.types import Answer
 from assistant.ui.guard import Guard
+from assistant.ui.rules import Rules, make_rules
 from assistant.watch import Watch, set_up_log
 
 if TYPE_CHECKING:
@@ -44,33 +45,43 @@ PAINT_S = 3.0
 _log = logging.getLogger(__name__)
 
 
-def serve(assistant: Assistant, *, host: str, port: int, workers: int = 1, log_format: str | None = None) -> None:
-    """Serve page and API on this machine until Ctrl-C or SIGTERM.
+def serve(  # noqa: PLR0913 - settings by name
+    assistant: Assistant,
+    *,
+    host: str,
+    port: int,
+    workers: int = 1,
+    log_format: str | None = None,
+    without_login: bool = False,
+    behind_proxy: str | None = None,
+) -> None:
+    """Serve the page and the doors for programs until Ctrl-C or SIGTERM.
 
     Args:
         assistant: Answers.
-        host: A name or address of this machine's loopback.
-        port: To listen on.
-        workers: Processes; more than one serve the API without the page, whose state lives in one process.
+        host: What to listen on; one that others can reach needs a user or a token, see `ui.rules`.
+        port: Likewise.
+        workers: Processes; more than one serve the doors for programs without the page, whose state is of one process.
         log_format: "text" or "json": log a line for each request.
+        without_login: Others may reach it while no user and no token is set up.
+        behind_proxy: Address of a proxy, which is believed what it says of whom it passes on.
 
     Raises:
-        ConfigError: A host that other machines could reach: nobody is asked for a password.
+        ConfigError: Others could reach it and nobody asked who they are.
         AssistantError: The port is taken, or the library that was named cannot be read.
     """
-    if host not in {"127.0.0.1", "localhost", "::1"}:
-        raise ConfigError(
-            f"cannot serve the chat page: host is {host!r}, which other machines could reach without a login; keep "
-            "127.0.0.1 and put a reverse proxy with a login in front, which sends Host and Origin as 127.0.0.1"
-        )
+    names = assistant.config.host_names
+    rules = make_rules(host, names, without_login=without_login, behind_proxy=behind_proxy)
     set_up_log(log_format)
     if assistant.config.library is not None:  # one that cannot be read is told now, not at the first question
         _log.info("serving %s", assistant.library)
-    address, family = ("::1", socket.AF_INET6) if host == "::1" else ("127.0.0.1", socket.AF_INET)
+    address = "127.0.0.1" if host == "localhost" else host
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         listener = socket.create_server((address, port), family=family)
     except OSError as error:
-        why = f"port {port} of {address} cannot be used ({os.strerror(error.errno or 0)})"
+        why = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        why = f"port {port} of {address} cannot be used ({why})"
         raise AssistantError(f"cannot serve the chat page: {why}; choose another with --port") from error
     url = f"http://{f'[{address}]' if ':' in address else address}:{port}"
     with listener, suppress(KeyboardInterrupt):
@@ -79,19 +90,29 @@ def serve(assistant: Assistant, *, host: str, port: int, workers: int = 1, log_f
 
             assistant.close()  # each worker opens the library for itself
             say = f"assistant: the API is open at {url}, {workers} workers, no chat page (Ctrl-C stops it)"
-            supervise(workers, run, listener, assistant.config, log_format=log_format, say=say)
+            work = functools.partial(run, rules=rules, proxy=behind_proxy)
+            supervise(workers, work, listener, assistant.config, log_format=log_format, say=say)
             return
         from assistant.ui import Desk
 
         desk = Desk(assistant)
         try:
             say = f"assistant: the chat page is open at {url} (Ctrl-C stops it)"
-            run(assistant, listener, lambda: print(say, file=sys.stderr), desk)  # noqa: T201
+            started = functools.partial(print, say, file=sys.stderr)
+            run(assistant, listener, started, desk, rules=rules, proxy=behind_proxy)
         finally:
             desk.close()
 
 
-def run(assistant: Assistant, listener: socket.socket, started: Callable[[], None], desk: Desk | None = None) -> None:
+def run(  # noqa: PLR0913 - settings by name
+    assistant: Assistant,
+    listener: socket.socket,
+    started: Callable[[], None],
+    desk: Desk | None = None,
+    *,
+    rules: Rules,
+    proxy: str | None = None,
+) -> None:
     """Serve in this process until it is told to stop.
 
     Args:
@@ -99,7 +120,11 @@ def run(assistant: Assistant, listener: socket.socket, started: Callable[[], Non
         listener: Where requests come in.
         started: Called once they are.
         desk: Of the page; None: no page.
+        rules: Of the guard.
+        proxy: Address of the proxy that is believed what it says.
     """
+    from assistant.mcp import build as build_tools  # takes a while, and most commands serve nothing
+
     metrics, spans = Metrics(), open_spans()
 
     def tell(door: str, outcome: str, answer: Answer | None) -> None:
@@ -111,7 +136,9 @@ def run(assistant: Assistant, listener: socket.socket, started: Callable[[], Non
     readiness = _Readiness(service, desk)
     threading.Thread(target=readiness.prepare, name="prepare", daemon=True).start()
     signal.signal(signal.SIGTERM, _stop)  # what uvicorn raises anew at its end
-    _Server(build_app(service, desk, readiness.state), service, started).run(sockets=[listener])
+    tools, open_tools = build_tools(assistant, line=service.line, stateless=desk is None)
+    app = build_app(service, desk, readiness.state, {"mcp": tools}, rules=rules)
+    _Server(app, service, started, open_tools, proxy).run(sockets=[listener])
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
@@ -123,6 +150,8 @@ def build_app(
     desk: Desk | None = None,
     state: Callable[[], Literal["ready", "starting", "stopping"]] = lambda: "ready",
     more: Mapping[str, ASGIApp] | None = None,
+    *,
+    rules: Rules | None = None,
 ) -> ASGIApp:
     """Return all doors behind their guard.
 
@@ -131,15 +160,18 @@ def build_app(
         desk: Of the page; None: no page.
         state: How the server is.
         more: Further doors, by the first part of their paths.
+        rules: Of the guard; None: as on loopback.
     """
+    rules = rules or Rules()
     programs = api.build_api(service, state)
     page: ASGIApp = programs
     if desk is not None:
         from assistant.ui import build_app as build_page
 
         desk.answered = functools.partial(service.line.tell, "page")
-        page = build_page(desk)
-    return Watch(Guard(_Doors({**dict.fromkeys(api.PREFIXES, programs), **(more or {})}, page)), service.metrics)
+        page = build_page(desk, rules.accounts)
+    doors = _Doors({**dict.fromkeys(api.PREFIXES, programs), **(more or {})}, page)
+    return Watch(Guard(doors, rules), service.metrics)
 
 
 class _Doors:
@@ -185,11 +217,23 @@ class _Readiness:
 class _Server(uvicorn.Server):
     """Lets answers that are under way end before it stops."""
 
-    def __init__(self, app: ASGIApp, service: Service, started: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        service: Service,
+        started: Callable[[], None],
+        tools: Callable[[], AbstractAsyncContextManager[None]],
+        proxy: str | None,
+    ) -> None:
         quiet: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False}
+        believed: dict[str, Any] = {"proxy_headers": proxy is not None, "forwarded_allow_ips": proxy or ""}
         # An open page holds a connection that never ends by itself.
-        super().__init__(uvicorn.Config(app, ws="none", proxy_headers=False, timeout_graceful_shutdown=1, **quiet))
-        self._service, self._tell_started = service, started
+        super().__init__(uvicorn.Config(app, ws="none", timeout_graceful_shutdown=1, **quiet, **believed))
+        self._service, self._tell_started, self._tools = service, started, tools
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        async with self._tools():
+            await super().serve(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         logging.getLogger("uvicorn.error").setLevel("CRITICAL")  # each page still open would be told as a fault

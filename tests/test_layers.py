@@ -11,19 +11,22 @@ PACKAGE = Path(__file__).parent.parent / "assistant"
 
 LAYERS = {
     "arrays": 0, "clean": 0, "cues": 0, "errors": 0, "layout": 0, "products": 0, "rebuild": 0, "seen": 0, "sharing":
-    0, "sources.live.hosts": 0, "sources.parquet_rows": 0, "text": 0, "tokens": 0, "types": 0, "ui.guard": 0,
-    "ui.plot": 0, "whole": 0,
+    0, "sources.live.hosts": 0, "sources.parquet_rows": 0, "text": 0, "throttle": 0, "tokens": 0, "types": 0,
+    "ui.plot": 0, "ui.requests": 0, "whole": 0,
     "abstain": 1, "access": 1, "api.events": 1, "api.schema": 1, "chunk": 1, "completion": 1, "config": 1,
-    "figures": 1, "journal": 1, "lexicon": 1, "metrics": 1, "papers": 1, "prompt": 1, "readable": 1, "shown": 1,
-    "sources.find": 1, "sources.jats": 1, "sources.live.kept": 1, "sources.live.wire": 1, "spans": 1, "topics": 1,
-    "conversations": 2, "export": 2, "followup": 2, "identity": 2, "llm": 2, "markers": 2, "names": 2, "notebook":
-    2, "sources.content": 2, "sources.json_text": 2, "sources.live.fetch": 2, "sources.live.names": 2,
-    "sources.shapes": 2, "sources.tables": 2, "store": 2, "table": 2, "tools": 2, "ui.fragments": 2, "watch": 2,
+    "figures": 1, "journal": 1, "lexicon": 1, "metrics": 1, "papers": 1, "passwords": 1, "prompt": 1, "readable": 1,
+    "shown": 1, "sources.find": 1, "sources.jats": 1, "sources.live.kept": 1, "sources.live.wire": 1, "spans": 1,
+    "sqlite_file": 1, "topics": 1,
+    "accounts": 2, "audit": 2, "conversations": 2, "export": 2, "followup": 2, "identity": 2, "llm": 2, "markers":
+    2, "names": 2, "notebook": 2, "sources.content": 2, "sources.json_text": 2, "sources.live.fetch": 2,
+    "sources.live.names": 2, "sources.shapes": 2, "sources.tables": 2, "store": 2, "table": 2, "tools": 2,
+    "ui.fragments": 2, "watch": 2,
     "cite": 3, "ideas": 3, "minilm": 3, "pack": 3, "probe": 3, "rerank": 3, "sources.bibtex": 3, "sources.csv_text":
     3, "sources.live.asking": 3, "sources.markup": 3, "sources.ooxml": 3, "sources.page": 3, "sources.parquet": 3,
-    "sources.records": 3, "sources.unpack": 3, "ui.messages": 3, "units": 3, "write": 3,
+    "sources.records": 3, "sources.unpack": 3, "ui.login": 3, "ui.messages": 3, "ui.rules": 3, "units": 3, "write":
+    3,
     "embed": 4, "gate": 4, "index": 4, "parcel": 4, "sources.archive": 4, "sources.excel": 4, "sources.live.arxiv":
-    4, "sources.live.indexes": 4, "sources.live.pubmed": 4, "sources.tagged": 4, "sources.web": 4,
+    4, "sources.live.indexes": 4, "sources.live.pubmed": 4, "sources.tagged": 4, "sources.web": 4, "ui.guard": 4,
     "atlas": 5, "draft": 5, "extract": 5, "retrieve": 5, "sources.live.dois": 5,
     "bibliography": 6, "explore": 6, "replay": 6, "sources.live.services": 6, "suggest": 6,
     "sources.live": 7,
@@ -36,8 +39,8 @@ LAYERS = {
     "answer": 14, "line": 14,
     "api.faults": 15, "api.forms": 15, "api.shared": 15, "cli.options": 15, "cli.show": 15, "mcp": 15, "ui.desk":
     15, "workers": 15,
-    "api.caller": 16, "api.chat": 16, "api.ingest": 16, "api.routes": 16, "cli.library": 16, "cli.mcp": 16,
-    "ui.adding": 16, "ui.cards": 16, "ui.saved": 16, "ui.settings": 16,
+    "api.caller": 16, "api.chat": 16, "api.ingest": 16, "api.routes": 16, "cli.access": 16, "cli.library": 16,
+    "cli.mcp": 16, "ui.adding": 16, "ui.cards": 16, "ui.saved": 16, "ui.settings": 16,
     "api": 17, "ui.chat": 17, "ui.explore": 17, "ui.library": 17,
     "ui.server": 18,
     "ui": 19,

@@ -618,8 +618,8 @@ def test_no_formatting_hides_a_part_of_an_answer(text: str, seen: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "example.invalid", ""])
-def test_an_address_that_others_could_reach_is_refused(host: str) -> None:
-    with pytest.raises(ConfigError, match="reverse proxy with a login"):
+def test_an_address_that_others_could_reach_is_refused_while_nobody_could_log_in(host: str) -> None:
+    with pytest.raises(ConfigError, match="`assistant users add NAME`, or say --without-login"):
         server.serve(Assistant(), host=host, port=7860)
 
 

@@ -81,7 +81,7 @@ def _limit(scope: Scope) -> int:
 
 
 def _guarded() -> dict[int | str, dict[str, Any]]:
-    return {status: each for status, each in errors().items() if status in {400, 401, 403, 500}}
+    return {status: each for status, each in errors().items() if status in {400, 401, 403, 500, 503}}
 
 
 def _small(model: type) -> dict[int | str, dict[str, Any]]:

@@ -20,6 +20,7 @@ from assistant.api.faults import Reply
 from assistant.api.forms import IngestForm
 from assistant.api.schema import LedgerModel
 from assistant.api.shared import Service, errors
+from assistant.audit import audit
 from assistant.errors import AssistantError, ConfigError, LibraryBusy
 
 FILE_BYTES = 100_000_000
@@ -45,10 +46,11 @@ def routes(service: Service) -> APIRouter:
         openapi_extra={"requestBody": _BODY},
     )  # fmt: skip
     async def ingest(request: Request) -> Response:
-        access.require(request.scope, "ingest")
+        who = access.require(request.scope, "ingest")
         _refuse(running)
         name, content = await _read(request)
         _refuse(running)
+        audit(who, "ingest", name)
         work = asyncio.ensure_future(asyncio.to_thread(_ingest, service, name, content))
         running.add(work)
         work.add_done_callback(running.discard)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import click
 
-from assistant.cli import library, mcp, questions
+from assistant.cli import access, library, mcp, questions
 from assistant.cli.show import plain
 from assistant.errors import AssistantError
 
@@ -72,6 +72,6 @@ def _cli(verbose: bool) -> None:  # noqa: FBT001 - click passes it by name
 for _command in (
     questions.search, questions.ask, questions.chat, questions.replay_file, questions.serve,
     library.ingest, library.papers, library.ledger, library.split, library.remove, library.export, library.import_file,
-    library.status, library.doctor, mcp.mcp,
+    library.status, library.doctor, mcp.mcp, access.users, access.tokens,
 ):  # fmt: skip
     _cli.add_command(_command)

@@ -118,7 +118,7 @@ def chat(*, llm: str | None, as_json: bool, settings: dict[str, Any], config_fil
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Others reach it only with a login.")
 @click.option("--port", default=7860, show_default=True, type=click.IntRange(1, 65535))
 @click.option(
     "--workers",
@@ -128,6 +128,8 @@ def chat(*, llm: str | None, as_json: bool, settings: dict[str, Any], config_fil
     help="Processes that serve the API; with more than one there is no chat page.",
 )
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Log a line for each request, in this form.")
+@click.option("--without-login", is_flag=True, help="Let others reach it while there is no user and no token.")
+@click.option("--behind-proxy", metavar="ADDRESS", help="Believe the X-Forwarded headers that come from there.")
 @answering
 @common
 def serve(
@@ -136,18 +138,25 @@ def serve(
     port: int,
     workers: int,
     log_format: str | None,
+    without_login: bool,
+    behind_proxy: str | None,
     llm: str | None,
     as_json: bool,
     settings: dict[str, Any],
     config_file: str | None,
 ) -> None:
-    """Open the chat page, and the API for programs, on this machine."""
+    """Open the chat page, and the API for programs, on this machine, or with a login for others."""
     if as_json:
         raise ConfigError("serve prints no document; leave --json out")
     with open_assistant(settings, config_file, llm=llm) as assistant:
         from assistant.server import serve as run
 
-        run(assistant, host=host, port=port, workers=workers, log_format=log_format)
+        if without_login:
+            warn([f"warning: while there is no user and no token, whoever reaches {host}:{port} may do everything"])
+        run(
+            assistant, host=host, port=port, workers=workers, log_format=log_format,
+            without_login=without_login, behind_proxy=behind_proxy,
+        )  # fmt: skip
 
 
 def _save(stream: AnswerStream, file: str) -> None:

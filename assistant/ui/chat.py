@@ -20,7 +20,7 @@ from assistant import bibliography, shown
 from assistant.conversations import Exchange, Feedback
 from assistant.errors import AssistantError, ConfigError
 from assistant.ui import cards
-from assistant.ui.desk import Desk, Run, follow_ups, owner
+from assistant.ui.desk import Desk, Run, follow_ups, owner, who
 from assistant.ui.messages import messages
 
 QUESTION_CHARS = 8_000
@@ -36,6 +36,7 @@ _EMPTY = "## This library is empty\nAdd papers in the tab Library: drop a file t
 _TOOLS = (
     '<button type="button" id="new">New conversation</button>'
     '<button type="button" id="theme" aria-label="Light or dark">◐</button>'
+    '<a href="/logout" id="logout">Log out</a>'
 )
 _SOURCES = (
     '<section id="sources-panel" aria-label="Sources"><h2>Sources</h2><div id="take-along" hidden></div>'
@@ -168,8 +169,9 @@ class Tab:
         """Say what answers here, and offer questions to begin with."""
         self.desk.seen.set()
         line, questions = _describe(self.desk, owner(request))
+        name = who(request).name
         examples, hint = [{"text": each} for each in questions], _HINT if questions else _EMPTY
-        return {self.header: _header(self.name, line), self.chat: gr.update(examples=examples, placeholder=hint)}
+        return {self.header: _header(self.name, line, name), self.chat: gr.update(examples=examples, placeholder=hint)}
 
     async def _follow(self, run: Run) -> AsyncIterator[_Shown]:
         async for now in run.follow():
@@ -188,8 +190,9 @@ class Tab:
         }
 
 
-def _header(name: str, line: str) -> str:
-    return f"<div><h1>{name}</h1><p>{shown.html(line)}</p></div>"
+def _header(name: str, line: str, user: str | None = None) -> str:
+    whose = f' · logged in as <b class="user">{shown.html(user)}</b>' if user else ""
+    return f"<div><h1>{name}</h1><p>{shown.html(line)}{whose}</p></div>"
 
 
 def _describe(desk: Desk, whose: str) -> tuple[str, tuple[str, ...]]:

@@ -1,8 +1,9 @@
 """What all parts of the page share: the assistant, the saved conversations, the questions that are being answered.
 
 A question that was asked is answered to its end, whether or not a page still looks on: whoever opens its conversation
-again finds it there. Conversations belong to the owner that a request names by its cookie; a request without one owns
-nothing. Settings that a person chose on the page, a key among them, live in the memory of this process alone.
+again finds it there. Conversations belong to the owner whom the guard finds: the user who has logged in, or where
+nobody does whoever holds a cookie; a request without either owns nothing. Settings that a person chose on the page, a
+key among them, live in the memory of this process alone.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from assistant import suggest
+from assistant.access import Who, who_of
 from assistant.config import Config
 from assistant.conversations import Conversation, Conversations, Exchange, Phase, default_file
 from assistant.errors import AssistantError, ConfigError, StoreError
-from assistant.ui.guard import owner_of
 
 if TYPE_CHECKING:
     from assistant.answer import Assistant
@@ -302,9 +303,14 @@ def follow_ups(exchange: Exchange) -> tuple[str, ...]:
     return suggest.follow_ups(exchange.answer) if exchange.answer else ()
 
 
+def who(request: Any) -> Who:
+    """Return who sends a request, be it one of Gradio's or one of FastAPI's."""
+    return who_of(getattr(request, "request", request).scope)
+
+
 def owner(request: Any) -> str:
-    """Return whose request it is; empty when it brings no cookie."""
-    return owner_of(getattr(request, "request", request).scope)
+    """Return whose request it is; empty where nobody logs in and it brings no cookie."""
+    return who(request).owner
 
 
 def _now() -> str:

@@ -19,11 +19,12 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 
 from assistant import added, bibliography, shown
 from assistant.answer import Assistant
+from assistant.audit import audit
 from assistant.clean import clean
 from assistant.errors import AssistantError, ConfigError, StoreError
 from assistant.explore import TOP
 from assistant.ui import adding, fragments
-from assistant.ui.desk import Desk, owner
+from assistant.ui.desk import Desk, owner, who
 from assistant.ui.plot import bars
 
 if TYPE_CHECKING:
@@ -71,7 +72,12 @@ def routes(desk: Desk) -> APIRouter:  # noqa: C901 - a table of small ones
         """Begin to add what was dropped and pasted."""
         uploads = [(each.filename, each.file) for each in files or () if each.filename]
         try:
-            return _ledger(adding.begin(desk, owner(request), uploads, text))
+            addition = adding.begin(desk, owner(request), uploads, text)
+            named = [name for name, _ in uploads] + (
+                [f"pasted text of {len(text):,} characters"] if text.strip() else []
+            )
+            audit(who(request), "ingest", ", ".join(named))
+            return _ledger(addition)
         except AssistantError as error:
             return _told(str(error))
 
@@ -90,7 +96,7 @@ def routes(desk: Desk) -> APIRouter:  # noqa: C901 - a table of small ones
         return JSONResponse(addition.ledger, headers=headers)
 
     @router.post("/library/remove")
-    def remove(ids: Annotated[list[str], Form()]) -> HTMLResponse:
+    def remove(request: Request, ids: Annotated[list[str], Form()]) -> HTMLResponse:
         """Delete papers from the person's own library."""
         if assistant.library == "sample":
             raise ConfigError("the built-in sample cannot be changed; add papers, and a library of your own begins")
@@ -99,6 +105,7 @@ def routes(desk: Desk) -> APIRouter:  # noqa: C901 - a table of small ones
             gone, missing = assistant.remove(ids)
         except StoreError as error:
             return _told(f"Nothing was removed: {error}")
+        audit(who(request), "remove", ", ".join(gone))
         return fragments.render("paper-removed.html", gone=[titles.get(each) or each for each in gone], missing=missing)
 
     @router.get("/paper")

@@ -9,7 +9,8 @@ import gradio as gr
 from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
-from assistant.ui import chat, explore, fragments, library, saved, settings
+from assistant.accounts import Accounts
+from assistant.ui import chat, explore, fragments, library, login, saved, settings
 from assistant.ui.desk import AT_ONCE, WAITING, Desk
 
 NAME = "Paper Assistant"
@@ -30,10 +31,11 @@ _CONTRAST: dict[str, Any] = {
 """Where the theme's own colours are too faint to be read by everybody (WCAG 2.2, 1.4.3)."""
 
 
-def build_app(desk: Desk) -> FastAPI:
-    """Return the page as one application."""
+def build_app(desk: Desk, accounts: Accounts) -> FastAPI:
+    """Return the page as one application, with the login in front of it."""
     app = FastAPI(openapi_url=None)
     fragments.tell_errors(app)
+    app.include_router(login.routes(accounts))
     for part in (chat, library, explore, saved):
         app.include_router(part.routes(desk), prefix="/page")
     app.mount("/page/static", StaticFiles(directory=STATIC))
