@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import shutil
 import subprocess
@@ -10,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from assistant.cli import main
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 
@@ -50,3 +54,14 @@ def test_the_container_holds_what_the_package_is_built_from_and_does_not_run_as_
     assert users == ["assistant"]
     [starts] = [i for i, line in enumerate(lines) if line.startswith("ENTRYPOINT")]
     assert lines.index("USER assistant") < starts
+
+
+def test_every_option_of_the_notes_is_one_of_ours() -> None:
+    said = "".join(path.read_text(encoding="utf-8") for path in sorted(DEPLOY.iterdir()) if path.is_file())
+    page = io.StringIO()
+    with contextlib.redirect_stdout(page), pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    options = set(re.findall(r"--(?:host|behind-proxy|log-format|without-login|workers)\b", said))
+    assert options
+    for option in options:
+        assert option in page.getvalue()
