@@ -98,6 +98,10 @@ class Rows:
         weakref.finalize(rows, os.close, descriptor)
         return rows
 
+    def take(self, rows: NDArray[np.int64]) -> Array:
+        """Return these rows."""
+        return self.array[rows] if self.file is None else self.runs(rows, np.ones_like(rows))
+
     def runs(self, begins: NDArray[np.int64], lengths: NDArray[np.int64]) -> Array:
         """Return runs of rows, one behind the other: so many from each of these rows on."""
         if self.file is None:

@@ -19,6 +19,7 @@ import stat
 import tempfile
 import threading
 import weakref
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -162,7 +163,7 @@ class Index:
     """What had to be mended on opening, in words."""
     _masks: dict[Hashable, NDArray[np.bool_]] = field(default_factory=dict, repr=False)
 
-    @property
+    @cached_property
     def parts(self) -> tuple[Part, ...]:
         """The generation's papers, then the tail's."""
         return (self.generation.part, *self.tail)
@@ -291,7 +292,7 @@ class Index:
         """Return (rows,) cosines of `query` with each paper's whole abstract, best chunk and best sentence."""
         out = tuple(np.empty(len(rows), dtype=np.float32) for _ in range(3))
         for part, mask, own in self._by_part(rows):
-            out[0][mask] = part.whole.runs(own, np.ones_like(own)) @ query
+            out[0][mask] = part.whole.take(own) @ query
             out[1][mask] = _best_of(Rows(part.chunks), part.chunk_starts, own, query)
             out[2][mask] = _best_of(part.sentences, part.sentence_starts, own, query)
         return out[0], out[1], out[2]
@@ -300,16 +301,21 @@ class Index:
         """Return the (rows, dim) vectors of these papers' whole abstracts."""
         out = np.empty((len(rows), self.generation.part.whole.array.shape[1]), dtype=np.float32)
         for part, mask, own in self._by_part(rows):
-            out[mask] = part.whole.runs(own, np.ones_like(own))
+            out[mask] = part.whole.take(own)
         return out
 
     def best_chunk(self, query: Floats, row: int) -> int:
         """Return which chunk of a paper, from 0, lies nearest to `query`."""
-        ((part, _, (i,)),) = self._by_part(np.array([row]))
+        at = bisect_right(self._bases.tolist(), row) - 1
+        part, i = self.parts[at], row - int(self._bases[at])
         return int(np.argmax(part.chunks[part.chunk_starts[i] : part.chunk_starts[i + 1]] @ query))
 
-    def _by_part(self, rows: Ints) -> Iterator[tuple[Part, NDArray[np.bool_], Ints]]:
+    def _by_part(self, rows: Ints) -> Iterator[tuple[Part, NDArray[np.bool_] | slice, Ints]]:
         """Yield each part that has any of the rows, which of them, and what they are called in it."""
+        if not self.tail:
+            if len(rows):
+                yield self.generation.part, slice(None), rows
+            return
         of = np.searchsorted(self._bases, rows, side="right") - 1
         for i, part in enumerate(self.parts):
             mask = of == i

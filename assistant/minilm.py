@@ -67,7 +67,7 @@ class OnnxEncoder:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         # Threads run side by side: 8 questions in one batch take 9.6 ms of a core each, alone they take 8.9.
-        self._questions = remembered(self.encode_documents)
+        self._questions = remembered(self._encode_question)
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
         """See `Encoder`."""
@@ -76,6 +76,13 @@ class OnnxEncoder:
     def encode_documents(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
         """See `Encoder`."""
         return self.encode_by(lambda batches: map(self._run, batches), texts, progress)
+
+    def _encode_question(self, texts: Sequence[str]) -> Vectors:
+        """Encode a lone question on the shortest way."""
+        if len(texts) != 1:
+            return self.encode_documents(texts)
+        ids = np.array([self._cut(self._tokenizer.encode(texts[0]).ids)], dtype=np.int64)
+        return unit(self._run((ids, np.ones_like(ids))), self.identity)
 
     def encode_by(
         self,

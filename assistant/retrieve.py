@@ -28,6 +28,7 @@ from assistant.types import Hit, Hits
 
 GRANULARITIES = (1.0, 2.0, 1.0)
 """Weights of the cosines of whole abstract, best chunk and best sentence."""
+_WEIGHTS = np.array(GRANULARITIES, dtype=np.float32) / sum(GRANULARITIES)
 LEXICAL_WEIGHT, LEXICAL_POWER = 1.5, 1.3
 """Weight of the matched share of the query's lexical weight against the mean cosine, and the power it is raised to: a
 decisive match counts for more than several faint ones."""
@@ -121,6 +122,23 @@ class Lexical:
 
 
 @dataclass(frozen=True, slots=True)
+class Explained:
+    """A fused ranking, and what it was made from."""
+
+    ranking: Ranking
+    parts: dict[str, Ranking]
+    """What each retriever found, by its name."""
+    rows: Ints
+    """The candidates, ascending."""
+    cosines: Floats
+    """Of each candidate, the best of all that is encoded of it."""
+
+    def cosine(self, row: int) -> float:
+        """Return that of one candidate."""
+        return float(self.cosines[np.searchsorted(self.rows, row)])
+
+
+@dataclass(frozen=True, slots=True)
 class Fused:
     """The product's retriever: both lists' candidates, each scored by all evidence.
 
@@ -135,10 +153,10 @@ class Fused:
 
     def rank(self, query: Query, allowed: NDArray[np.bool_], depth: int) -> Ranking:
         """See `Retriever`."""
-        return self.explain(query, allowed, depth)[0]
+        return self.explain(query, allowed, depth).ranking
 
-    def explain(self, query: Query, allowed: NDArray[np.bool_], depth: int) -> tuple[Ranking, dict[str, Ranking]]:
-        """Return the fused ranking and the rankings it was made from, by name."""
+    def explain(self, query: Query, allowed: NDArray[np.bool_], depth: int) -> Explained:
+        """Return the fused ranking and what it was made from."""
         lexical = self.lexical.scores(query)
         by_words = self.lexical.rank_by(lexical, allowed, depth)
         parts = {"dense": self.dense.rank(query, allowed, depth), "bm25": by_words}
@@ -146,10 +164,10 @@ class Fused:
         for part in parts.values():
             is_candidate[part.rows] = True
         rows = np.flatnonzero(is_candidate)
-        cosines = np.maximum(np.stack(self.dense.index.cosines(query.vector, rows)), 0.0)
-        share = lexical[rows]
-        own = np.average(cosines, axis=0, weights=GRANULARITIES) + LEXICAL_WEIGHT * share**LEXICAL_POWER
-        return _top(rows, self._smooth(rows, own.astype(np.float32)), depth), parts
+        cosines = np.stack(self.dense.index.cosines(query.vector, rows))
+        own = _WEIGHTS @ np.maximum(cosines, 0.0) + LEXICAL_WEIGHT * lexical[rows] ** LEXICAL_POWER
+        ranking = _top(rows, self._smooth(rows, own.astype(np.float32)), depth)
+        return Explained(ranking, parts, rows, cosines.max(axis=0, initial=-1.0))
 
     def _smooth(self, rows: Ints, own: Floats) -> Floats:
         """Mix the scores of neighbours into the best candidates' own; the others stay behind them."""
@@ -159,7 +177,7 @@ class Fused:
         vectors = self.dense.index.whole(rows[pool])
         likeness = vectors @ vectors.T
         np.fill_diagonal(likeness, -1.0)  # itself
-        near = np.argpartition(-likeness, NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
+        near = np.argpartition(likeness, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS:]
         near.sort(axis=1)  # The order of addition decides the last digit.
         share = NEIGHBOUR_SHARE * np.maximum(np.take_along_axis(likeness, near, axis=1).mean(axis=1), 0.0)
         best = own[pool]
@@ -217,26 +235,25 @@ def _find(  # noqa: PLR0913, PLR0917 - what a search consists of
     """Return the best papers, and what could not be done as it should."""
     warnings, depth = index.warnings, max(DEPTH, 2 * k)
     try:
-        ranking, parts = Fused(Dense(index, how), Lexical(index)).explain(query, allowed, depth)
+        found = Fused(Dense(index, how), Lexical(index)).explain(query, allowed, depth)
     except StoreError as error:
         # Chroma is derived data: an exact scan gives the same hits, later.
         warnings = (*warnings, f"searched by exact scan: {error}")
-        ranking, parts = Fused(Dense(index, "exact"), Lexical(index)).explain(query, allowed, depth)
-    ranking = _cover_names(_named_first(ranking, index, store, query.text), index, query.text, k)
-    ranks = {name: part.ranks() for name, part in parts.items()}
+        found = Fused(Dense(index, "exact"), Lexical(index)).explain(query, allowed, depth)
+    ranking = _cover_names(_named_first(found.ranking, index, store, query.text), index, query.text, k)
+    ranks = {name: part.ranks() for name, part in found.parts.items()}
     rows = ranking.rows[:k]
     numbers = index.numbers[rows].tolist()
     papers, units = store.get(numbers), store.units_of(numbers)
-    best = np.max(index.cosines(query.vector, rows), axis=0).tolist() if len(rows) else []
     hits: list[Hit] = []
-    for row, n, score, cosine in zip(rows.tolist(), numbers, ranking.scores.tolist(), best, strict=False):
+    for row, n, score in zip(rows.tolist(), numbers, ranking.scores.tolist(), strict=False):
         stored = papers.get(n)
         if stored is None or n not in units:
             continue  # Removed since the index was opened.
         chunks = units[n].chunks
         chunk = chunks[min(index.best_chunk(query.vector, row), len(chunks) - 1)]
-        found = {name: own[row] for name, own in ranks.items() if row in own}
-        hits.append(Hit(len(hits) + 1, score, stored.paper, chunk.text, chunk.start, chunk.end, found, cosine))
+        by = {name: own[row] for name, own in ranks.items() if row in own}
+        hits.append(Hit(len(hits) + 1, score, stored.paper, chunk.text, chunk.start, chunk.end, by, found.cosine(row)))
     return hits, warnings
 
 
@@ -252,8 +269,8 @@ def _rerank(text: str, hits: list[Hit], reranker: Reranker) -> list[Hit]:
 def _named_first(ranking: Ranking, index: Index, store: Store, text: str) -> Ranking:
     """Put the papers whose title is the query first: whoever pastes a title wants that paper."""
     named = store.numbers("n IN (SELECT n FROM aliases WHERE alias = ?)", [f"title:{normalised_title(text)}"])
-    first = np.isin(index.numbers[ranking.rows], named)
-    if not first.any():
+    first = np.isin(index.numbers[ranking.rows], named) if len(named) else None
+    if first is None or not first.any():
         return ranking
     order = np.concatenate([np.flatnonzero(first), np.flatnonzero(~first)])
     scores = ranking.scores.copy()
