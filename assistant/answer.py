@@ -334,7 +334,9 @@ class Assistant:
         """Open all that a first question would otherwise wait for."""
         if not self._library.store().is_empty:
             self._library.view().encoder.encode_queries(["warm up"])
-            self._open_answerer().library_digest()
+            answerer = self._open_answerer()
+            answerer.prepare(self.config)
+            answerer.library_digest()
 
     def _open_reranker(self) -> Reranker | None:
         with self._lock:

@@ -230,6 +230,12 @@ class Answerer:
         """Answer in final pieces; see `Assistant.stream`."""
         return AnswerStream(lambda call: self._answer(question, history, k, where, call), Call(config, watch, style))
 
+    def prepare(self, config: Config) -> None:
+        """Begin to do what the first request to an endpoint would wait for, if one is named."""
+        name = (config, config.api_key)
+        if config.llm_model and name not in self._llms:
+            threading.Thread(target=self._open_llm(config).prepare, name="prepare", daemon=True).start()
+
     def close(self) -> None:
         """Close the connections to endpoints."""
         with self._lock:
@@ -250,6 +256,7 @@ class Answerer:
     ) -> Generator[str, None, tuple[Answer, Record]]:
         begun = time.monotonic()
         call.deadline = begun + call.config.llm_timeout_s
+        self.prepare(call.config)  # while papers are looked for
         templates = load_templates(call.config.prompts)
         hits = self._search(question, searched_text(question, history), k, where)
         rewriting = None

@@ -171,7 +171,8 @@ class SentenceTransformerEncoder:
             raise ConfigError(f"encoder {identity!r} has a tokenizer without offsets; choose one with a tokenizer.json")
         self._model = model
         self._lock = threading.Lock()  # the tokenizer changes its state in each call
-        self._questions = remembered(Shared(lambda texts: self._encode(model.encode_query, texts, None)).encode)
+        shared = Shared[str](lambda texts: self._encode(model.encode_query, texts, None))
+        self._questions = remembered(shared.encode)
         self.identity = identity
         self.dim = int(model.encode(["width"], show_progress_bar=False).shape[1])
         self.max_tokens = int(model.max_seq_length or 512)  # 512 is BERT's, for a model that states none

@@ -53,7 +53,7 @@ def similar(store: Store, index: Index, paper_id: str, k: int = 10) -> tuple[tup
     if paper is None or units is None:
         raise ConfigError(f"there is no paper {paper_id!r} in {store.folder}; `assistant papers` lists them")
     vectors = units.vectors[: 1 + len(units.chunks)].astype(np.float32)
-    whole = np.concatenate([scan(part.whole.array, vectors[0]) for part in index.parts])
+    whole = np.concatenate([scan(part.whole.array, vectors[:1])[0] for part in index.parts])
     rows = np.flatnonzero(index.alive & ~np.isin(index.numbers, store.numbers("id = ?", [paper.id])))
     rows = np.sort(rows[np.argsort(-whole[rows], kind="stable")[: max(SIMILAR_POOL, 4 * k)]])
     chunks = np.max([index.cosines(vector, rows)[1] for vector in vectors[1:]], axis=0, initial=-1.0)

@@ -34,8 +34,9 @@ from numpy.typing import NDArray
 from assistant.arrays import Growing, Rows, load
 from assistant.errors import LibraryBusy, LibraryDamaged, StoreError
 from assistant.lexicon import Lexicon, Postings, PostingsBuilder
-from assistant.products import scan
+from assistant.products import SPLIT_BYTES, scan
 from assistant.seen import differing, note, sha256_of
+from assistant.sharing import Shared
 from assistant.store import INDEX, Store
 from assistant.text import terms
 from assistant.write import writing
@@ -99,6 +100,16 @@ class Part:
     """(papers + 1,)"""
     postings: Postings
     """A document is a paper, its title counted `TITLE_WEIGHT` times."""
+
+    def scan(self, query: Floats) -> Floats:
+        """Return (chunks,) cosines of all chunks with `query`; several threads read many chunks once together."""
+        if self.chunks.nbytes < SPLIT_BYTES:
+            return cast("Floats", scan(self.chunks, query[None])[0])
+        return cast("Floats", self._shared.encode([query])[0])
+
+    @cached_property
+    def _shared(self) -> Shared[Floats]:
+        return Shared(lambda queries: scan(self.chunks, np.stack(queries)))
 
     @classmethod
     def opened(cls, folder: Path) -> Part:
@@ -246,7 +257,7 @@ class Index:
 
     def chunk_scores(self, query: Floats) -> Floats:
         """Return for each row the best cosine of `query` with any chunk of the paper: an exact scan."""
-        return np.concatenate([_best(scan(part.chunks, query), part.chunk_starts) for part in self.parts])
+        return np.concatenate([_best(part.scan(query), part.chunk_starts) for part in self.parts])
 
     def uses_chroma(self, search: str) -> bool:
         """Tell whether Chroma is asked, as `Config.search` has it."""

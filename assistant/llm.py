@@ -83,6 +83,10 @@ class LLM:
             raise ConfigError("no LLM can be asked: llm_model is not set; name a model, or ask without an LLM")
         self._endpoint = _Endpoint(config)
 
+    def prepare(self) -> None:
+        """Do beforehand, from a thread of its own, what the first request would wait for; nothing is sent."""
+        self._endpoint.prepare()
+
     def stream(self, messages: Sequence[Mapping[str, str]], *, deadline: float, max_requests: int = 3) -> LLMStream:
         """Ask for one answer; the first request is sent when the first piece is asked for.
 
@@ -193,6 +197,12 @@ class _Endpoint:
         self._key = (config.api_key or "").strip() or _DUMMY_KEY
         secrets = frozenset({self._key, url.password or ""}) - {_DUMMY_KEY, ""}
         self.faults = Faults(f"{url.scheme}://{url.netloc.rpartition('@')[2]}", secrets)
+
+    def prepare(self) -> None:
+        """Import the client and read the certificates."""
+        import openai  # noqa: F401 - takes .6 s
+
+        _ = self._tls
 
     def client(self) -> openai.AsyncOpenAI:
         """Make a client that takes proxies and certificates from the environment, and nothing else."""

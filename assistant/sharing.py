@@ -1,7 +1,7 @@
-"""Questions are encoded once: what several threads ask goes together, and what was asked just now is remembered.
+"""What several threads ask at once is done together, and what was asked just now is remembered.
 
-The first is for an encoder that serves one at a time. The second is for all: search and extractive answers both need
-the vector of a question.
+The first is for an encoder that serves one at a time, and for the scan of a large library, which costs for several
+questions hardly more than for one. The second is for every encoder: search and extractive answers need the same vector.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+T = TypeVar("T")
 Rows = NDArray[np.float32]
 
 
@@ -33,18 +35,18 @@ def remembered(encode: Callable[[list[str]], Rows]) -> Callable[[Sequence[str]],
     return lambda texts: one(texts[0]) if len(texts) == 1 else encode(list(texts))
 
 
-class Shared:
-    """Gathers what is asked while one is being served, and encodes it in one go; a lone question never waits."""
+class Shared(Generic[T]):
+    """Gathers what is asked while one is being served, and does it in one go; a lone question never waits."""
 
-    def __init__(self, encode: Callable[[list[str]], Rows]) -> None:
-        """Take what gives a row for each of a list of texts, in their order."""
+    def __init__(self, encode: Callable[[list[T]], Rows]) -> None:
+        """Take what gives a row for each of a list of things, in their order."""
         self._encode, self._lock = encode, threading.Lock()
-        self._waiting: list[_Asked] = []
+        self._waiting: list[_Asked[T]] = []
         self._is_led = False
 
-    def encode(self, texts: Sequence[str]) -> Rows:
-        """Return the rows of `texts`; an error that is raised is that of these texts alone."""
-        asked = _Asked(list(texts))
+    def encode(self, things: Sequence[T]) -> Rows:
+        """Return the rows of these; an error that is raised is theirs alone."""
+        asked = _Asked(list(things))
         with self._lock:
             self._waiting.append(asked)
             asked.leads, self._is_led = not self._is_led, True
@@ -77,10 +79,10 @@ class Shared:
 
 
 @dataclass(eq=False, slots=True)
-class _Asked:
+class _Asked(Generic[T]):
     """What one thread asks."""
 
-    texts: list[str]
+    texts: list[T]
     called: threading.Event = field(default_factory=threading.Event)
     leads: bool = False
     """It is this thread's turn to serve all that wait."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from conftest import HashingEncoder, make_records, write_jsonl
 
 from assistant import index as index_module
+from assistant import products as products_module
 from assistant.index import Index
 from assistant.ingest import ingest, remove
 from assistant.retrieve import search
@@ -142,6 +144,19 @@ def test_a_filter_is_remembered_until_the_library_changes(
     assert len(first) == sum("study 7" in paper.title.casefold() for paper in store.papers()) > 1
     ingest(store, hashing, [write_jsonl(tmp_path / "b.jsonl", make_records(5, offset=700))])
     assert len(search(store, Index.open(store, index), hashing, QUERY, k=50, where=where)) == len(first) + 5
+
+
+def test_questions_that_scan_together_find_what_each_finds_alone(
+    store: Store, hashing: HashingEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries = [f"which method m{i} reaches {i} percent on set s{i}" for i in range(40)]
+    wanted = [titles(store, query) for query in queries]
+    for module in (index_module, products_module):
+        monkeypatch.setattr(module, "SPLIT_BYTES", 1)
+    index = Index.open(store)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda query: search(store, index, hashing, query, k=10), queries))
+    assert [[hit.paper.title for hit in each] for each in found] == wanted
 
 
 FILES = [
