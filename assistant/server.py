@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -230,16 +230,14 @@ class _Server(uvicorn.Server):
         # An open page holds a connection that never ends by itself.
         super().__init__(uvicorn.Config(app, ws="none", timeout_graceful_shutdown=1, **quiet, **believed))
         self._service, self._tell_started, self._tools = service, started, tools
-
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        async with self._tools():
-            await super().serve(sockets)
+        self._open = AsyncExitStack()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         logging.getLogger("uvicorn.error").setLevel("CRITICAL")  # each page still open would be told as a fault
         super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._open.enter_async_context(self._tools())
         await super().startup(sockets)
         if self.started:
             self._tell_started()
@@ -255,3 +253,7 @@ class _Server(uvicorn.Server):
         for line in lines:
             if not await line.drain(STOP_S, hurry=is_hurried):
                 _log.warning("%d answers were cut off, for they did not end within %g s", line.answering, STOP_S)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        await self._open.aclose()

@@ -135,6 +135,21 @@ def ask(page: Page, question: str) -> Locator:
     return page.locator("#chat .bot-row").filter(has=notes)
 
 
+def lit(marker: Locator, card: Locator) -> None:
+    """Click a marker until its card is lit; cards that come anew just then, as at an answer's end, forget that."""
+    from playwright.sync_api import TimeoutError as PatienceEnded
+
+    shown = card.and_(card.page.locator(".lit"))
+    for _ in range(5):
+        marker.click()
+        try:
+            shown.wait_for(timeout=PATIENCE_MS / 5)
+        except PatienceEnded:
+            continue
+        return
+    raise AssertionError("a marker was clicked, and its card was not lit")
+
+
 def finished(page: Page, reply: Locator) -> str:
     """Wait for the end of a reply, and for its cards; return its text."""
     reply.locator(".notes.over").wait_for()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 import pytest
-from browser import ask, findings, finished, serving, watched
+from browser import ask, findings, finished, lit, serving, watched
 from conftest import write_jsonl
 from endpoint import Endpoint, Reply, answer, chunk, reset, status, stream
 from faults import KEY, OK, QUESTION, SAID, Mode, chosen
@@ -126,8 +126,7 @@ def test_an_answers_markers_lead_to_cards_with_the_quote_marked(sample_page: str
     marker = reply.get_by_role("link", name="[1]", exact=True).first
     card = tab.locator(marker.get_attribute("href") or "-")
     assert card.get_attribute("id") == "src-1-1"
-    marker.click()
-    card.and_(tab.locator(".lit")).wait_for()
+    lit(marker, card)
     assert sentence in [" ".join(mark.split()) for mark in card.locator("mark").all_inner_texts()]
     assert re.search("to the question, found by meaning \\(place \\d+\\)", card.inner_text())
     links = markers(reply).evaluate_all("found => found.map(each => each.hash)")
@@ -378,8 +377,7 @@ def test_an_answer_grows_and_its_markers_lead_to_their_cards_while_it_is_written
     marker = reply.get_by_role("link", name="[1]", exact=True)
     marker.wait_for()
     tab.locator("#src-1-1 mark").wait_for()
-    marker.click()
-    tab.locator("#src-1-1.lit").wait_for()
+    lit(marker, tab.locator("#src-1-1"))
     assert "93.1 %" in tab.locator("#src-1-1 mark").inner_text()
     other = tab.context.new_page()  # it is followed from wherever the conversation is opened
     other.goto(tab.url)
@@ -524,8 +522,7 @@ def test_a_phone_shows_all_without_scrolling_sideways(
         box = page.get_by_placeholder("Ask a question").bounding_box()
         assert box and box["y"] + box["height"] < 844
         assert ("dark" in (page.locator("body").get_attribute("class") or "")) == (scheme == "dark")
-        page.locator("#chat a.mark").first.click()
-        page.locator("#src-1-1.lit").wait_for()
+        lit(page.locator("#chat a.mark").first, page.locator("#src-1-1"))
         page.locator("#sources-1 .back").click()
         assert page.evaluate("document.activeElement.tagName") == "TEXTAREA"
 

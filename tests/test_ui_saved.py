@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 import bibtexparser
 import pytest
 import rispy
-from browser import FLAGS, PATIENCE_MS, ask, findings, finished, serving, watched
+from browser import FLAGS, PATIENCE_MS, ask, findings, finished, lit, serving, watched
 from conftest import write_jsonl
 from endpoint import Endpoint, Reply, answer, status
 
@@ -142,10 +142,9 @@ def open_every_marker(page: Page) -> list[str]:
     page.locator("#notes-3.over").wait_for()
     found = []
     for marker in page.locator("#chat a.mark").all():
-        marker.click()
         place = str(marker.get_attribute("id")).rpartition("-")[2]
-        card = page.locator(f"{marker.get_attribute('href')}.lit")
-        card.wait_for()
+        card = page.locator(str(marker.get_attribute("href")))
+        lit(marker, card)
         assert page.locator(".lit").count() == 1
         quotes = card.locator(f"mark[data-places~='{place}']")
         quotes.first.wait_for()
