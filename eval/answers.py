@@ -206,6 +206,9 @@ class _CachedLLM:
     def __init__(self, llm: LLM, config: Config, folder: Path) -> None:
         self._llm, self._config, self._folder = llm, config, folder
 
+    def prepare(self) -> None:
+        """Do nothing: what is kept needs no client."""
+
     def stream(self, messages: Sequence[Mapping[str, str]], *, deadline: float, max_requests: int = 3) -> Any:
         """Return what was said before to the same messages, or ask and keep it."""
         asked = json.dumps([self._config.llm_model, self._config.answer_tokens, list(messages)], sort_keys=True)

@@ -98,7 +98,10 @@ def watched(chromium: Browser, **options: Any) -> Iterator[Page]:
     page = context.new_page()
     page.set_default_timeout(PATIENCE_MS)
     seen: list[str] = []
-    page.on("console", lambda message: message.type in {"error", "warning"} and seen.append(message.text))
+    page.on(
+        "console",
+        lambda message: message.type in {"error", "warning"} and seen.append(f"{message.text} {message.location}"),
+    )
     page.on("pageerror", lambda error: seen.append(str(error)))
     page.on("dialog", lambda dialog: seen.append(dialog.message))
     page.on("request", lambda request: urlsplit(request.url).hostname == "127.0.0.1" or seen.append(request.url))

@@ -19,7 +19,7 @@ function listen(element) {
     if (text === "told") return announce(line.slice(text.length).trim(), { alert: true });
     if (text === "new") return clear();
     const [id, turn, version, saved] = text.split(" ");
-    if (!turn) return;
+    if (!/^\d+$/.test(turn ?? "")) return; // it is being written just now
     const state = version.split("-")[0];
     announce({ searching: "Searching", reading: "Reading", writing: "Writing", done: "The answer is complete" }[state] ?? "");
     const rest = line.slice(text.length).trim();
