@@ -7,7 +7,6 @@ searched wherever it is opened, whatever the precision of its vectors; only vect
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections import deque
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from assistant.errors import ConfigError
 from assistant.export import BUILT_IN_DIM, BUILT_IN_IDENTITY, BUILT_IN_MAX_TOKENS, MIN_COSINE, SENTENCES
+from assistant.products import cores
 from assistant.sharing import remembered
 
 if TYPE_CHECKING:
@@ -225,11 +225,6 @@ def _compiled(graph: Path, streams: int) -> openvino.CompiledModel:
 
 def _failed(what: str, error: RuntimeError) -> ConfigError:
     return ConfigError(f"{what}: {' '.join(str(error).split())[:300]}; {_INSTEAD}")
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) or 1
 
 
 def unit(vectors: Vectors, identity: str) -> Vectors:

@@ -326,12 +326,7 @@ def soak(*, minutes: float, out: str | None, as_json: bool) -> None:
     from eval.soak import soak as run_soak
 
     result = run_soak(minutes, lambda text: print(f"eval: {text}", file=sys.stderr, flush=True))
-    _finish(result | {"commit": _commit()}, out, as_json=as_json)
-    if not as_json:
-        for name, value in result.items():
-            print(f"{name:40} {value}")
-    if result["failed"]:
-        sys.exit(1)
+    _finish_watch(result, out, as_json=as_json)
 
 
 @cli.command()
@@ -348,12 +343,7 @@ def load(*, questions: int, delay: float, long: int, out: str | None, as_json: b
 
     say = lambda text: print(f"eval: {text}", file=sys.stderr, flush=True)  # noqa: E731
     result = asyncio.run(run_load(questions, delay, long, say))
-    _finish(result | {"commit": _commit()}, out, as_json=as_json)
-    if not as_json:
-        for name, value in result.items():
-            print(f"{name:24} {value}")
-    if result["failed"]:
-        sys.exit(1)
+    _finish_watch(result, out, as_json=as_json)
 
 
 @cli.command()
@@ -416,6 +406,16 @@ def _hold(result: dict[str, Any], floor: Path) -> None:
     for line in missed:
         print(f"eval: {line}", file=sys.stderr)
     if missed:
+        sys.exit(1)
+
+
+def _finish_watch(result: dict[str, Any], out: str | None, *, as_json: bool) -> None:
+    """Keep and show what was seen over some time; exit 1 when something of it may not be."""
+    _finish(result | {"commit": _commit()}, out, as_json=as_json)
+    if not as_json:
+        for name, value in result.items():
+            print(f"{name:40} {value}")
+    if result["failed"]:
         sys.exit(1)
 
 
