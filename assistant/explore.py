@@ -56,7 +56,7 @@ def similar(store: Store, index: Index, paper_id: str, k: int = 10) -> tuple[tup
     whole = np.concatenate([scan(part.whole.array, vectors[:1])[0] for part in index.parts])
     rows = np.flatnonzero(index.alive & ~np.isin(index.numbers, store.numbers("id = ?", [paper.id])))
     rows = np.sort(rows[np.argsort(-whole[rows], kind="stable")[: max(SIMILAR_POOL, 4 * k)]])
-    chunks = np.max([index.cosines(vector, rows)[1] for vector in vectors[1:]], axis=0, initial=-1.0)
+    chunks = np.max([index.best_chunks(vector, rows) for vector in vectors[1:]], axis=0, initial=-1.0)
     scores = (whole[rows] + chunks) / 2
     best = [int(i) for i in np.argsort(-scores, kind="stable")[:k]]
     papers = store.get([int(index.numbers[rows[i]]) for i in best])

@@ -19,7 +19,6 @@ import stat
 import tempfile
 import threading
 import weakref
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -37,11 +36,11 @@ from assistant.lexicon import Lexicon, Postings, PostingsBuilder
 from assistant.products import SPLIT_BYTES, scan
 from assistant.seen import differing, note, sha256_of
 from assistant.sharing import Shared
-from assistant.store import INDEX, Store
+from assistant.store import INDEX, Store, StoredPaper
 from assistant.text import terms
 from assistant.write import writing
 
-FORMAT = 4
+FORMAT = 5
 """Version of a generation's layout; any other is rebuilt."""
 TITLE_WEIGHT = 2
 """How often a title's terms count in BM25; chosen in `eval/STUDY.md`."""
@@ -61,8 +60,8 @@ WIDENED_BYTES = 16 << 20
 """Up to so many bytes of sentences are made float32 when they are read: a product of float16 takes ten times longer."""
 FEW = 4
 """All units are multiplied where there are not so many times those that are wanted."""
-MASKS = 64
-"""So many filters are remembered."""
+MASKS, PAPERS = 64, 2_000
+"""So many filters, and papers, are remembered."""
 EF_SEARCH, EF_CONSTRUCTION, NEIGHBOURS = 400, 200, 16
 """HNSW: ef_search 400 finds .998 of the exact top 10 where the default finds .892 (100,000 clustered vectors)."""
 MANIFEST = "manifest.json"
@@ -94,6 +93,8 @@ class Part:
     """(chunks, dim)"""
     chunk_starts: Ints
     """(papers + 1,) the chunks of paper i are rows `chunk_starts[i]` to `chunk_starts[i + 1]`."""
+    spans: NDArray[np.int32]
+    """(chunks, 2) where each begins and ends in its abstract, in code points."""
     sentences: Rows
     """(sentences, dim); many are kept in half precision, because only those of candidates are read."""
     sentence_starts: Ints
@@ -114,15 +115,15 @@ class Part:
     @classmethod
     def opened(cls, folder: Path) -> Part:
         """Open what was made in a folder."""
-        numbers, chunk_starts, sentence_starts = (
-            load(folder / f"{name}.npy") for name in ("numbers", "chunk_starts", "sentence_starts")
+        numbers, chunk_starts, spans, sentence_starts = (
+            load(folder / f"{name}.npy") for name in ("numbers", "chunk_starts", "spans", "sentence_starts")
         )
         chunks = load(folder / "chunks.npy", mapped_from=SCANNED_BYTES)
         whole, sentences = (Rows.opened(folder / f"{name}.npy") for name in ("whole", "sentences"))
         if sentences.array.nbytes <= WIDENED_BYTES:
             sentences = Rows(sentences.array.astype(np.float32))
         postings = Postings.opened(folder / POSTINGS)
-        return cls(numbers, whole, chunks, chunk_starts, sentences, sentence_starts, postings)
+        return cls(numbers, whole, chunks, chunk_starts, spans, sentences, sentence_starts, postings)
 
     @classmethod
     def made(cls, store: Store, after_version: int, folder: Path | None = None) -> Part:
@@ -134,6 +135,7 @@ class Part:
 
         numbers, whole = growing("numbers", np.int64), growing("whole", np.float32, dim)
         chunks, chunk_starts = growing("chunks", np.float32, dim), growing("chunk_starts", np.int64)
+        spans = growing("spans", np.int32, 2)
         sentences, sentence_starts = growing("sentences", np.float16, dim), growing("sentence_starts", np.int64)
         postings = PostingsBuilder(folder / POSTINGS if folder else None)
         for starts in (chunk_starts, sentence_starts):
@@ -143,13 +145,14 @@ class Part:
             numbers.add(np.array([stored.n]))
             whole.add(units.vectors[:1])
             chunks.add(units.vectors[1:n])
+            spans.add(np.array([(chunk.start, chunk.end) for chunk in units.chunks]))
             sentences.add(units.vectors[n:])
             chunk_starts.add(np.array([len(chunks)]))
             sentence_starts.add(np.array([len(sentences)]))
             postings.add([Counter(terms(stored.paper.title) * TITLE_WEIGHT + terms(stored.paper.abstract))])
         return cls(
-            numbers.close(), Rows(whole.close()), chunks.close(), chunk_starts.close(), Rows(sentences.close()),
-            sentence_starts.close(), postings.close(),
+            numbers.close(), Rows(whole.close()), chunks.close(), chunk_starts.close(), spans.close(),
+            Rows(sentences.close()), sentence_starts.close(), postings.close(),
         )  # fmt: skip
 
 
@@ -173,6 +176,7 @@ class Index:
     warnings: tuple[str, ...]
     """What had to be mended on opening, in words."""
     _masks: dict[Hashable, NDArray[np.bool_]] = field(default_factory=dict, repr=False)
+    _papers: dict[int, StoredPaper] = field(default_factory=dict, repr=False)
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
@@ -299,15 +303,6 @@ class Index:
             return term
         return self.lexicon.respell(term)
 
-    def cosines(self, query: Floats, rows: Ints) -> tuple[Floats, Floats, Floats]:
-        """Return (rows,) cosines of `query` with each paper's whole abstract, best chunk and best sentence."""
-        out = tuple(np.empty(len(rows), dtype=np.float32) for _ in range(3))
-        for part, mask, own in self._by_part(rows):
-            out[0][mask] = part.whole.take(own) @ query
-            out[1][mask] = _best_of(Rows(part.chunks), part.chunk_starts, own, query)
-            out[2][mask] = _best_of(part.sentences, part.sentence_starts, own, query)
-        return out[0], out[1], out[2]
-
     def whole(self, rows: Ints) -> Floats:
         """Return the (rows, dim) vectors of these papers' whole abstracts."""
         out = np.empty((len(rows), self.generation.part.whole.array.shape[1]), dtype=np.float32)
@@ -315,11 +310,45 @@ class Index:
             out[mask] = part.whole.take(own)
         return out
 
-    def best_chunk(self, query: Floats, row: int) -> int:
-        """Return which chunk of a paper, from 0, lies nearest to `query`."""
-        at = bisect_right(self._bases.tolist(), row) - 1
-        part, i = self.parts[at], row - int(self._bases[at])
-        return int(np.argmax(part.chunks[part.chunk_starts[i] : part.chunk_starts[i + 1]] @ query))
+    def best_chunks(self, query: Floats, rows: Ints) -> Floats:
+        """Return (rows,) the best cosine of `query` with any chunk of each paper."""
+        out = np.empty(len(rows), dtype=np.float32)
+        for part, mask, own in self._by_part(rows):
+            out[mask] = _best_of(Rows(part.chunks), part.chunk_starts, own, query)
+        return out
+
+    def best_sentences(self, query: Floats, rows: Ints) -> Floats:
+        """Return (rows,) the best cosine of `query` with any sentence of each paper."""
+        out = np.empty(len(rows), dtype=np.float32)
+        for part, mask, own in self._by_part(rows):
+            out[mask] = _best_of(part.sentences, part.sentence_starts, own, query)
+        return out
+
+    def passages(self, query: Floats, rows: Ints) -> list[tuple[int, int]]:
+        """Return where in the abstract of each paper its chunk nearest to `query` begins and ends, in code points."""
+        out = np.empty((len(rows), 2), dtype=np.int64)
+        for part, mask, own in self._by_part(rows):
+            begins, lengths = part.chunk_starts[own], np.diff(part.chunk_starts)[own]
+            scores = Rows(part.chunks).runs(begins, lengths) @ query
+            firsts = np.cumsum(lengths) - lengths
+            places = zip(firsts.tolist(), lengths.tolist(), strict=True)
+            best = begins + [int(scores[first : first + n].argmax()) for first, n in places]
+            out[mask] = part.spans[best]
+        return [(start, end) for start, end in out.tolist()]
+
+    def papers(self, store: Store, numbers: Sequence[int]) -> dict[int, StoredPaper]:
+        """Return papers by row number in the store; those that are gone are left out.
+
+        A paper that many questions find is read once, and stays as it was then.
+        """
+        found = {n: stored for n in numbers if (stored := self._papers.get(n))}
+        if missing := [n for n in numbers if n not in found]:
+            if len(self._papers) + len(missing) > PAPERS:
+                self._papers.clear()
+            fresh = store.get(missing)
+            self._papers.update(fresh)
+            found |= fresh
+        return found
 
     def _by_part(self, rows: Ints) -> Iterator[tuple[Part, NDArray[np.bool_] | slice, Ints]]:
         """Yield each part that has any of the rows, which of them, and what they are called in it."""
@@ -684,7 +713,7 @@ def _best_of(units: Rows, starts: Ints, rows: Ints, query: Floats) -> Floats:
     """
     lengths = starts[rows + 1] - starts[rows]
     if units.array.dtype == np.float32 and len(units.array) < FEW * lengths.sum():
-        return _best(units.array @ query, starts)[rows]
+        return _best(scan(units.array, query[None])[0], starts)[rows]
     vectors = units.runs(starts[rows], lengths).astype(np.float32, copy=False)
     return _best(vectors @ query, np.concatenate([[0], np.cumsum(lengths)]))
 

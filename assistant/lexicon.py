@@ -6,6 +6,7 @@ that memory does not grow with the number of documents, only with that of differ
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -232,7 +233,7 @@ class Lexicon:
     def idf(self, term: str) -> float:
         """Return the weight of a term; an unknown one has the greatest."""
         df = self._postings.frequency(term)
-        return float(np.log1p((self.n - df + 0.5) / (df + 0.5)))
+        return math.log1p((self.n - df + 0.5) / (df + 0.5))
 
     def knows(self, term: str) -> bool:
         """Tell whether any document holds the term."""

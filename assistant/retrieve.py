@@ -70,7 +70,7 @@ class Ranking:
 
     def ranks(self) -> dict[int, int]:
         """Return the rank, from 1, of each row."""
-        return {int(row): rank for rank, row in enumerate(self.rows, 1)}
+        return {row: rank for rank, row in enumerate(self.rows.tolist(), 1)}
 
 
 class Retriever(Protocol):
@@ -90,12 +90,16 @@ class Dense:
 
     def rank(self, query: Query, allowed: NDArray[np.bool_], depth: int) -> Ranking:
         """See `Retriever`. Chroma serves unfiltered queries alone; filters are exact, by scanning what they admit."""
+        return self.look(query, allowed, depth)[0]
+
+    def look(self, query: Query, allowed: NDArray[np.bool_], depth: int) -> tuple[Ranking, Floats | None]:
+        """Return the ranking and, where all chunks were scanned for it, the score of every row."""
         if self.index.uses_chroma(self.search) and np.array_equal(allowed, self.index.alive):
             rows = self.index.nearest_chunks(query.vector, depth)
             rows = rows[allowed[rows]]
-            return _top(rows, self.index.cosines(query.vector, rows)[1], depth)
-        rows = np.flatnonzero(allowed)
-        return _top(rows, self.index.chunk_scores(query.vector)[rows], depth)
+            return _top(rows, self.index.best_chunks(query.vector, rows), depth), None
+        rows, scores = np.flatnonzero(allowed), self.index.chunk_scores(query.vector)
+        return _top(rows, scores[rows], depth), scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,31 +163,40 @@ class Fused:
         """Return the fused ranking and what it was made from."""
         lexical = self.lexical.scores(query)
         by_words = self.lexical.rank_by(lexical, allowed, depth)
-        parts = {"dense": self.dense.rank(query, allowed, depth), "bm25": by_words}
+        by_meaning, chunks = self.dense.look(query, allowed, depth)
+        parts = {"dense": by_meaning, "bm25": by_words}
         is_candidate = np.zeros(len(allowed), dtype=bool)
         for part in parts.values():
             is_candidate[part.rows] = True
         rows = np.flatnonzero(is_candidate)
-        cosines = np.stack(self.dense.index.cosines(query.vector, rows))
+        index, vectors = self.dense.index, self.dense.index.whole(rows)
+        best = index.best_chunks(query.vector, rows) if chunks is None else chunks[rows]
+        cosines = np.stack([vectors @ query.vector, best, index.best_sentences(query.vector, rows)])
         own = _WEIGHTS @ np.maximum(cosines, 0.0) + LEXICAL_WEIGHT * lexical[rows] ** LEXICAL_POWER
-        ranking = _top(rows, self._smooth(rows, own.astype(np.float32)), depth)
+        ranking = _top(rows, _smooth(vectors, own.astype(np.float32)), depth)
         return Explained(ranking, parts, rows, cosines.max(axis=0, initial=-1.0))
 
-    def _smooth(self, rows: Ints, own: Floats) -> Floats:
-        """Mix the scores of neighbours into the best candidates' own; the others stay behind them."""
-        pool = _top(np.arange(len(rows)), own, NEIGHBOUR_POOL).rows
-        if len(pool) <= NEIGHBOURS:
-            return own
-        vectors = self.dense.index.whole(rows[pool])
-        likeness = vectors @ vectors.T
-        np.fill_diagonal(likeness, -1.0)  # itself
-        near = np.argpartition(likeness, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS:]
-        near.sort(axis=1)  # The order of addition decides the last digit.
-        share = NEIGHBOUR_SHARE * np.maximum(np.take_along_axis(likeness, near, axis=1).mean(axis=1), 0.0)
-        best = own[pool]
-        smoothed = np.float32(1 - NEIGHBOUR_SHARE) * own
-        smoothed[pool] = (1 - share) * best + share * best[near].mean(axis=1)
-        return smoothed
+
+def _smooth(vectors: Floats, own: Floats) -> Floats:
+    """Mix the scores of neighbours into the best candidates' own; the others stay behind them.
+
+    Args:
+        vectors: (n, dim) of the candidates.
+        own: (n,) their scores.
+    """
+    pool = _top(np.arange(len(own)), own, NEIGHBOUR_POOL).rows
+    if len(pool) <= NEIGHBOURS:
+        return own
+    best_vectors = vectors[pool]
+    likeness = best_vectors @ best_vectors.T
+    np.fill_diagonal(likeness, -1.0)  # itself
+    nearest = np.sort(likeness, axis=1)[:, -NEIGHBOURS:]
+    near = likeness >= nearest[:, :1]
+    share = NEIGHBOUR_SHARE * np.maximum(nearest.mean(axis=1), 0.0)
+    best = own[pool]
+    smoothed = np.float32(1 - NEIGHBOUR_SHARE) * own
+    smoothed[pool] = (1 - share) * best + share * (near @ best) / near.sum(axis=1)
+    return smoothed
 
 
 def search(  # noqa: PLR0913 - settings by name
@@ -244,16 +257,16 @@ def _find(  # noqa: PLR0913, PLR0917 - what a search consists of
     ranks = {name: part.ranks() for name, part in found.parts.items()}
     rows = ranking.rows[:k]
     numbers = index.numbers[rows].tolist()
-    papers, units = store.get(numbers), store.units_of(numbers)
+    papers, spans = index.papers(store, numbers), index.passages(query.vector, rows)
     hits: list[Hit] = []
-    for row, n, score in zip(rows.tolist(), numbers, ranking.scores.tolist(), strict=False):
+    for row, n, score, span in zip(rows.tolist(), numbers, ranking.scores.tolist(), spans, strict=False):
         stored = papers.get(n)
-        if stored is None or n not in units:
+        if stored is None:
             continue  # Removed since the index was opened.
-        chunks = units[n].chunks
-        chunk = chunks[min(index.best_chunk(query.vector, row), len(chunks) - 1)]
+        text = stored.paper.abstract
+        start, end = (0, len(text)) if stored.version > index.epoch else span  # All of it, if it has changed since.
         by = {name: own[row] for name, own in ranks.items() if row in own}
-        hits.append(Hit(len(hits) + 1, score, stored.paper, chunk.text, chunk.start, chunk.end, by, found.cosine(row)))
+        hits.append(Hit(len(hits) + 1, score, stored.paper, text[start:end], start, end, by, found.cosine(row)))
     return hits, warnings
 
 
@@ -283,8 +296,10 @@ def _cover_names(ranking: Ranking, index: Index, text: str, k: int) -> Ranking:
 
     A name that none of them mentions brings its best paper to the last place that no other name needs.
     """
+    if not (named := abstain.names(text)):
+        return ranking
     rows = ranking.rows.tolist()
-    held = [np.isin(ranking.rows, index.holding(terms(name))) for name in abstain.names(text)]
+    held = [np.isin(ranking.rows, index.holding(terms(name))) for name in named]
     wanted = [set(ranking.rows[by].tolist()) for by in held if by.any()]
     for by in wanted:
         first = next(i for i, row in enumerate(rows) if row in by)

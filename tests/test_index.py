@@ -213,7 +213,11 @@ def test_an_index_of_another_encoder_is_not_used(store: Store) -> None:
 def test_cosines_of_rows_equal_those_of_a_plain_product(store: Store) -> None:
     index, query = Index.open(store), HashingEncoder().encode_queries([QUERY])[0]
     rows = np.array([5, 0, 79])
-    whole, chunk, sentence = index.cosines(query, rows)
+    whole, chunk, sentence = (
+        index.whole(rows) @ query,
+        index.best_chunks(query, rows),
+        index.best_sentences(query, rows),
+    )
     for i, row in enumerate(rows):
         (paper,) = store.get([int(index.numbers[row])]).values()
         units = store.units(paper.paper.id)

@@ -133,7 +133,8 @@ def test_a_pasted_title_finds_its_paper_first(library: tuple[Store, Index]) -> N
 
 
 def own_scores(index: Index, query: Query, rows: np.ndarray) -> np.ndarray:
-    whole, chunk, sentence = np.maximum(np.stack(index.cosines(query.vector, rows)), 0)
+    by_vectors = index.whole(rows) @ query.vector, index.best_chunks(query.vector, rows)
+    whole, chunk, sentence = np.maximum(np.stack([*by_vectors, index.best_sentences(query.vector, rows)]), 0)
     return (whole + 2 * chunk + sentence) / 4 + 1.5 * Lexical(index).scores(query)[rows] ** 1.3
 
 

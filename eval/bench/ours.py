@@ -200,13 +200,12 @@ def _dense(store: Store, index: Index, query: Any, k: int, how: str) -> object:
     """Search by vectors alone and show as much of what is found as the product's search does."""
     from assistant.retrieve import Dense
 
-    shown = []
-    rows = Dense(index, how).rank(query, index.alive, k).rows.tolist()
-    numbers = [int(index.numbers[row]) for row in rows]
-    papers, units = store.get(numbers), store.units_of(numbers)
-    for row, n in zip(rows, numbers, strict=True):
-        shown.append((papers[n].paper, units[n].chunks[index.best_chunk(query.vector, row)].text))
-    return shown
+    rows = Dense(index, how).rank(query, index.alive, k).rows
+    numbers = index.numbers[rows].tolist()
+    papers, spans = index.papers(store, numbers), index.passages(query.vector, rows)
+    return [
+        (papers[n].paper, papers[n].paper.abstract[start:end]) for n, (start, end) in zip(numbers, spans, strict=True)
+    ]
 
 
 def _recall(index: Index, scan: _Scan, how: str) -> float:
