@@ -137,12 +137,17 @@ class Accounts:
             db.execute("UPDATE users SET password = ? WHERE n = ?", (hashed, n))
             db.execute("DELETE FROM logins WHERE n = ?", (n,))
 
-    def remove_user(self, name: str) -> None:
-        """Remove a user with all logins. A new one of the same name is somebody else."""
+    def remove_user(self, name: str) -> str:
+        """Remove a user with all logins; return whose conversations nobody can see any more.
+
+        A new user of the same name is somebody else.
+        """
         with self._file.transaction() as db:
             n = self._find(db, name)
+            (owner,) = db.execute("SELECT owner FROM users WHERE n = ?", (n,)).fetchone()
             for table in ("logins", "users"):
                 db.execute(f"DELETE FROM {table} WHERE n = ?", (n,))
+        return str(owner)
 
     def _find(self, db: sqlite3.Connection, name: str) -> int:
         row = db.execute("SELECT n FROM users WHERE folded = ?", (_fold(name),)).fetchone()

@@ -55,6 +55,7 @@ class Settings(TypedDict, total=False):
     s2_api_key: str | None
     source_hosts: str | None
     hosts: str | None
+    rate: int
 
 
 def _setting(default: object, **limits: object) -> Any:
@@ -120,6 +121,8 @@ class Config:
 
     hosts: str | None = _setting(None)
     """Names by which the server may be called beside localhost: `papers.example.org,192.168.1.5`."""
+    rate: int = _setting(120, low=0, high=1_000_000)
+    """Questions that one user or token may ask a server within a minute; 0: any number."""
 
     origins: Mapping[str, Origin] = field(default_factory=dict, compare=False)
     """Where each value came from."""
@@ -236,7 +239,7 @@ class Config:
         """The settings that shape an answer (no key, no folder, no address)."""
         apart = {
             "library", "prompts", "llm_api_key", "llm_base_url",
-            "contact", "ncbi_api_key", "openalex_api_key", "s2_api_key", "source_hosts", "hosts",
+            "contact", "ncbi_api_key", "openalex_api_key", "s2_api_key", "source_hosts", "hosts", "rate",
         }  # fmt: skip
         return {each.name: getattr(self, each.name) for each in _settings() if each.name not in apart}
 

@@ -233,6 +233,13 @@ class Conversations:
                 db.execute(f"DELETE FROM {table} WHERE n = ?", (n,))
         return n is not None
 
+    def forget(self, owner: str) -> int:
+        """Erase all conversations of an owner, with their feedback; return how many there were."""
+        with self._file.transaction() as db:
+            mine = "n IN (SELECT n FROM conversations WHERE owner = ?)"
+            db.execute(f"DELETE FROM exchanges WHERE {mine}", (_digest(owner),))
+            return db.execute("DELETE FROM conversations WHERE owner = ?", (_digest(owner),)).rowcount
+
     def copy(self, owner: str, conversation_id: str, upto: int) -> str:
         """Begin a new conversation with the exchanges up to a number, unrated, for each rating counts once.
 

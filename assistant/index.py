@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from assistant.arrays import Growing, Rows, load
 from assistant.errors import LibraryBusy, LibraryDamaged, StoreError
 from assistant.lexicon import Lexicon, Postings, PostingsBuilder
-from assistant.products import SPLIT_BYTES, scan
+from assistant.products import SPLIT_BYTES, best, scan
 from assistant.seen import differing, note, sha256_of
 from assistant.sharing import Shared
 from assistant.store import INDEX, Store, StoredPaper
@@ -62,6 +62,8 @@ FEW = 4
 """All units are multiplied where there are not so many times those that are wanted."""
 MASKS, PAPERS = 64, 2_000
 """So many filters, and papers, are remembered."""
+LIKENESSES = 1_000
+"""Of up to so many papers all likenesses are kept: 4 MB."""
 EF_SEARCH, EF_CONSTRUCTION, NEIGHBOURS = 400, 200, 16
 """HNSW: ef_search 400 finds .998 of the exact top 10 where the default finds .892 (100,000 clustered vectors)."""
 MANIFEST = "manifest.json"
@@ -102,15 +104,18 @@ class Part:
     postings: Postings
     """A document is a paper, its title counted `TITLE_WEIGHT` times."""
 
-    def scan(self, query: Floats) -> Floats:
-        """Return (chunks,) cosines of all chunks with `query`; several threads read many chunks once together."""
+    def best_chunks(self, query: Floats) -> Floats:
+        """Return (papers,) the best cosine of `query` with any chunk of each; threads read many chunks together."""
         if self.chunks.nbytes < SPLIT_BYTES:
-            return cast("Floats", scan(self.chunks, query[None])[0])
+            return cast("Floats", self._scan([query])[0])
         return cast("Floats", self._shared.encode([query])[0])
+
+    def _scan(self, queries: Sequence[Floats]) -> Floats:
+        return best(self.chunks, self.chunk_starts, np.stack(queries))
 
     @cached_property
     def _shared(self) -> Shared[Floats]:
-        return Shared(lambda queries: scan(self.chunks, np.stack(queries)))
+        return Shared(self._scan)
 
     @classmethod
     def opened(cls, folder: Path) -> Part:
@@ -261,7 +266,7 @@ class Index:
 
     def chunk_scores(self, query: Floats) -> Floats:
         """Return for each row the best cosine of `query` with any chunk of the paper: an exact scan."""
-        return np.concatenate([_best(part.scan(query), part.chunk_starts) for part in self.parts])
+        return np.concatenate([part.best_chunks(query) for part in self.parts])
 
     def uses_chroma(self, search: str) -> bool:
         """Tell whether Chroma is asked, as `Config.search` has it."""
@@ -310,6 +315,25 @@ class Index:
             out[mask] = part.whole.take(own)
         return out
 
+    def likeness(self, rows: Ints) -> Floats:
+        """Return (rows, rows) cosines of these papers' whole abstracts with each other; a new array."""
+        if len(self.numbers) <= LIKENESSES:
+            return self._likeness.take(rows, axis=0).take(rows, axis=1)  # twice as quick as both at once
+        vectors = self.whole(rows)
+        return cast("Floats", vectors @ vectors.T)
+
+    @cached_property
+    def _likeness(self) -> Floats:
+        vectors = self.whole(np.arange(len(self.numbers)))
+        return cast("Floats", vectors @ vectors.T)
+
+    def cosines(self, query: Floats, rows: Ints) -> Floats:
+        """Return (rows,) cosines of `query` with the papers' whole abstracts."""
+        out = np.empty(len(rows), dtype=np.float32)
+        for part, mask, own in self._by_part(rows):
+            out[mask] = _cosines(part.whole, own, query)
+        return out
+
     def best_chunks(self, query: Floats, rows: Ints) -> Floats:
         """Return (rows,) the best cosine of `query` with any chunk of each paper."""
         out = np.empty(len(rows), dtype=np.float32)
@@ -328,7 +352,8 @@ class Index:
         """Return where in the abstract of each paper its chunk nearest to `query` begins and ends, in code points."""
         out = np.empty((len(rows), 2), dtype=np.int64)
         for part, mask, own in self._by_part(rows):
-            begins, lengths = part.chunk_starts[own], np.diff(part.chunk_starts)[own]
+            begins = part.chunk_starts[own]
+            lengths = part.chunk_starts[own + 1] - begins
             scores = Rows(part.chunks).runs(begins, lengths) @ query
             firsts = np.cumsum(lengths) - lengths
             places = zip(firsts.tolist(), lengths.tolist(), strict=True)
@@ -701,21 +726,20 @@ def _add_chunks(client: Any, chunks: Floats) -> None:
         collection.add(ids=[str(row) for row in rows], embeddings=np.asarray(chunks[rows.start : rows.stop]))
 
 
-def _best(scores: Floats, starts: Ints) -> Floats:
-    """Return the greatest score of each run of rows; every run has at least one."""
-    return cast("Floats", np.maximum.reduceat(scores, starts[:-1])) if len(scores) else np.zeros(0, dtype=np.float32)
+def _cosines(vectors: Rows, rows: Ints, query: Floats) -> Floats:
+    """Return (rows,) products with `query`; to gather most of all that there are takes longer than to multiply all."""
+    if vectors.array.dtype == np.float32 and len(vectors.array) < FEW * len(rows):
+        return cast("Floats", scan(vectors.array, query[None])[0][rows])
+    return cast("Floats", vectors.take(rows).astype(np.float32, copy=False) @ query)
 
 
 def _best_of(units: Rows, starts: Ints, rows: Ints, query: Floats) -> Floats:
-    """Return for each of `rows` the best cosine of `query` with any of its units; only those units are read.
-
-    Where they are most of all that there are, to gather them takes longer than the product of all.
-    """
+    """Return for each of `rows` the best cosine of `query` with any of its units; see `_cosines`."""
     lengths = starts[rows + 1] - starts[rows]
     if units.array.dtype == np.float32 and len(units.array) < FEW * lengths.sum():
-        return _best(scan(units.array, query[None])[0], starts)[rows]
+        return cast("Floats", best(units.array, starts, query[None])[0][rows])
     vectors = units.runs(starts[rows], lengths).astype(np.float32, copy=False)
-    return _best(vectors @ query, np.concatenate([[0], np.cumsum(lengths)]))
+    return cast("Floats", best(vectors, np.concatenate([[0], np.cumsum(lengths)]), query[None])[0])
 
 
 def _versions() -> dict[str, str]:

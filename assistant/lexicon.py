@@ -48,6 +48,8 @@ class Postings:
     """(postings,) which document it is."""
     counts: NDArray[np.uint16]
     """(postings,) how often the term occurs there."""
+    weights: NDArray[np.float32]
+    """(postings,) what each adds to a score by the statistics of these documents, but for its term's idf."""
     lengths: NDArray[np.int32]
     """(documents,) terms of each, repeats included."""
     _spans: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
@@ -62,6 +64,11 @@ class Postings:
         """Return the documents that hold a term, and how often."""
         begin, end = self._span(term)
         return self.documents[begin:end], self.counts[begin:end]
+
+    def weighed(self, term: str) -> tuple[NDArray[np.int32], Floats]:
+        """Return the documents that hold a term, and its weights in them."""
+        begin, end = self._span(term)
+        return self.documents[begin:end], self.weights[begin:end]
 
     def frequency(self, term: str) -> int:
         """Return how many documents hold a term."""
@@ -179,20 +186,25 @@ class PostingsBuilder:
             places = np.arange(run.shape[1]) + np.repeat(free[terms] - begins, lengths)
             documents[places], counts[places] = run[1], run[2]
             free[terms] += lengths
-        term_ends = np.cumsum(sizes)
+        term_ends, total_lengths = np.cumsum(sizes), self._lengths.close()
+        norms = _norms(total_lengths, _average(total_lengths))
+        weights = empty(self._file("weights"), total, np.float32)
+        for start in range(0, total, RUN):
+            part = slice(start, start + RUN)
+            weights[part] = _weights(counts[part], norms[documents[part]])
         if self._folder:
             for name, values in (("term_ends", term_ends), ("ends", ends)):
                 np.save(self._folder / f"{name}.npy", values)
-            for array in (documents, counts):
+            for array in (documents, counts, weights):
                 if isinstance(array, np.memmap):
                     array.flush()
-            del documents, counts, run
+            del documents, counts, weights, run
             self._runs.clear()
             for file in self._folder.glob("run-*.npy"):
                 file.unlink()
-            self._lengths.close(), text.close()
+            text.close()
             return Postings.opened(self._folder)
-        return Postings(text.close(), term_ends, ends, documents, counts, self._lengths.close())
+        return Postings(text.close(), term_ends, ends, documents, counts, weights, total_lengths)
 
 
 class Lexicon:
@@ -204,8 +216,7 @@ class Lexicon:
     def __init__(self, postings: Postings) -> None:
         self._postings = postings
         self.n = len(postings.lengths)
-        self._average = float(postings.lengths.mean(dtype=np.float64)) if self.n else 1.0
-        self._norms = self._weigh(postings.lengths)
+        self._average = _average(postings.lengths)
 
     @classmethod
     def of(cls, documents: Iterable[Sequence[str]]) -> Lexicon:
@@ -216,19 +227,20 @@ class Lexicon:
 
     def scores(self, query: Sequence[str], postings: Postings | None = None) -> Floats:
         """Return (documents,) the score of each document, of these or of other postings; 0 where no term occurs."""
-        norms = self._norms if postings is None else self._weigh(postings.lengths)
-        postings = postings or self._postings
-        out = np.zeros(len(norms), dtype=np.float32)
+        found, added = [], []
+        norms = _norms(postings.lengths, self._average) if postings else None
         for term, times in Counter(query).items():
-            documents, counts = postings.find(term)
-            found = counts.astype(np.float32)
-            out[documents] += np.float32(times * self.idf(term)) * (found / (found + norms[documents]))
-        return out
-
-    def _weigh(self, lengths: NDArray[np.int32]) -> Floats:
-        """Return (documents,) what their counts are weighed against."""
-        shares = lengths.astype(np.float32) / np.float32(max(1.0, self._average))
-        return np.float32(K1) * (np.float32(1 - B) + np.float32(B) * shares)
+            if postings is None or norms is None:
+                documents, weights = self._postings.weighed(term)
+            else:
+                documents, counts = postings.find(term)
+                weights = _weights(counts, norms[documents])
+            found.append(documents)
+            added.append(np.float32(times * self.idf(term)) * weights)
+        n = len((postings or self._postings).lengths)
+        if not found:
+            return np.zeros(n, dtype=np.float32)
+        return np.bincount(np.concatenate(found), np.concatenate(added), n).astype(np.float32)
 
     def idf(self, term: str) -> float:
         """Return the weight of a term; an unknown one has the greatest."""
@@ -253,3 +265,18 @@ class Lexicon:
         known = self._postings.beginning_with(term[0])
         found = process.extractOne(term, known, scorer=OSA.distance, score_cutoff=near)
         return found[0] if found else term
+
+
+def _average(lengths: NDArray[np.int32]) -> float:
+    return float(lengths.mean(dtype=np.float64)) if len(lengths) else 1.0
+
+
+def _norms(lengths: NDArray[np.int32], average: float) -> Floats:
+    """Return (documents,) what their counts are weighed against."""
+    shares = lengths.astype(np.float32) / np.float32(max(1.0, average))
+    return np.float32(K1) * (np.float32(1 - B) + np.float32(B) * shares)
+
+
+def _weights(counts: NDArray[np.uint16], norms: Floats) -> Floats:
+    found = counts.astype(np.float32)
+    return found / (found + norms)

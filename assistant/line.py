@@ -29,6 +29,8 @@ WAIT_S = 20.0
 """So long a question waits at most."""
 RETRY_S = 120
 """The longest that anybody is told to wait."""
+RATE_S = 60.0
+"""Within so long one caller may ask so many questions, and no more."""
 _REMEMBERED = 32
 _LOOK_S = 0.05
 
@@ -50,13 +52,17 @@ class Line:
     Args:
         at_once: Turns that may be under way together.
         waiting: Most that wait for their turn.
+        rate: Most questions of one caller within `RATE_S`; 0: any number.
         tell: Told of each question that is over.
     """
 
-    def __init__(self, *, at_once: int = AT_ONCE, waiting: int = WAITING, tell: Tell | None = None) -> None:
+    def __init__(
+        self, *, at_once: int = AT_ONCE, waiting: int = WAITING, rate: int = 0, tell: Tell | None = None
+    ) -> None:
         self.answering = 0
         self.tell: Tell = tell or (lambda _door, _outcome, _answer: None)
-        self._at_once, self._most = at_once, waiting
+        self._at_once, self._most, self._rate = at_once, waiting, rate
+        self._asked: dict[str, deque[float]] = {}
         self._turns: deque[asyncio.Future[None]] = deque()
         self._seconds: deque[float] = deque(maxlen=_REMEMBERED)
         self._threads = ThreadPoolExecutor(at_once, "answer")
@@ -85,7 +91,7 @@ class Line:
             Stopping: The server is being stopped.
         """
         if self.closed:
-            raise _stopping()
+            raise stopping()
         if self.answering < self._at_once:
             self.answering += 1
         else:
@@ -124,11 +130,20 @@ class Line:
                 return
         self.answering -= 1
 
+    def _count(self, caller: str | None) -> None:
+        """Count a question of a caller, unless it is one too many."""
+        if not caller or not self._rate:
+            return
+        now, asked = time.monotonic(), self._asked.setdefault(caller, deque())
+        while asked and asked[0] <= now - RATE_S:
+            asked.popleft()
+        if len(asked) >= self._rate:
+            wait_s = max(1, math.ceil(asked[0] + RATE_S - now))
+            raise _busy(f"too many questions: {caller!r} has asked {self._rate} within {RATE_S:g} s", wait_s)
+        asked.append(now)
+
     def _busy(self, why: str) -> Busy:
-        retry_s = self.retry_s
-        error = Busy(f"too many questions at once: {self.answering} are being answered and {why}; retry in {retry_s} s")
-        error.retry_s = retry_s
-        return error
+        return _busy(f"too many questions at once: {self.answering} are being answered and {why}", self.retry_s)
 
     # --- Work ---------------------------------------------------------------------------------------------------------
 
@@ -137,7 +152,9 @@ class Line:
         async with self.turn():
             return await self._do(lambda: function(*arguments, **named))
 
-    async def stream(self, door: str, start: Callable[[], AnswerStream]) -> AsyncGenerator[str | Answer, None]:
+    async def stream(
+        self, door: str, start: Callable[[], AnswerStream], caller: str | None = None
+    ) -> AsyncGenerator[str | Answer, None]:
         """Yield the pieces of an answer as they come, then the `Answer`.
 
         Use it within `contextlib.aclosing`: leaving early stops the question at once.
@@ -145,9 +162,11 @@ class Line:
         Args:
             door: By which the question came.
             start: Begins the answer, in a thread: `lambda: assistant.stream(question)`.
+            caller: The user or token who asks; None where nobody has to say.
         """
         outcome, answer = "stopped", None
         try:
+            self._count(caller)
             async with self.turn():
                 stream = await self._do(start)
                 try:
@@ -165,10 +184,10 @@ class Line:
         finally:
             self.tell(door, outcome, answer)
 
-    async def ask(self, door: str, start: Callable[[], AnswerStream]) -> Answer:
+    async def ask(self, door: str, start: Callable[[], AnswerStream], caller: str | None = None) -> Answer:
         """Return the whole answer; being cancelled stops it."""
         last: Any = None
-        async with aclosing(self.stream(door, start)) as parts:
+        async with aclosing(self.stream(door, start, caller)) as parts:
             async for part in parts:
                 last = part
         return cast("Answer", last)
@@ -178,21 +197,38 @@ class Line:
 
     # --- The end ------------------------------------------------------------------------------------------------------
 
-    def close(self) -> None:
+    def shut(self) -> None:
         """Let nobody in any more; who waits is told."""
         self.closed = True
         while self._turns:
             turn = self._turns.popleft()
             if not turn.done():
-                turn.set_exception(_stopping())
+                turn.set_exception(stopping())
 
     async def drain(self, limit_s: float, *, hurry: Callable[[], bool] = lambda: False) -> bool:
         """Wait until nothing is under way any more; return whether that came within the limit, or before a hurry."""
-        end = time.monotonic() + limit_s
-        while self.answering and time.monotonic() < end and not hurry():  # noqa: ASYNC110 - a limit and a hurry end it too
-            await asyncio.sleep(_LOOK_S)
-        return not self.answering
+        return await ended(lambda: not self.answering, limit_s, hurry)
 
 
-def _stopping() -> Stopping:
+async def ended(is_over: Callable[[], bool], limit_s: float, hurry: Callable[[], bool]) -> bool:
+    """Wait until something is over; return whether that came within the limit, or before a hurry."""
+    end = time.monotonic() + limit_s
+    while not is_over() and time.monotonic() < end and not hurry():  # noqa: ASYNC110 - a limit and a hurry end it too
+        await asyncio.sleep(_LOOK_S)
+    return is_over()
+
+
+def stopping() -> Stopping:
+    """Return what those are told who come while the server is being stopped."""
     return Stopping("the server is being stopped; ask again in some seconds, when it may be back")
+
+
+def quick_line() -> Line:
+    """Return one for what takes milliseconds: searches and papers."""
+    return Line(at_once=4, waiting=200)
+
+
+def _busy(why: str, retry_s: int) -> Busy:
+    error = Busy(f"{why}; retry in {retry_s} s")
+    error.retry_s = retry_s
+    return error

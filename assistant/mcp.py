@@ -13,16 +13,15 @@ import math
 import os
 import sys
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Protocol, cast
+from typing import Any, cast
 from urllib.parse import quote, unquote
 
 import anyio
 import mcp_types as types
-from anyio import to_thread
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 from mcp.server.lowlevel import Server
@@ -35,29 +34,11 @@ from starlette.types import Receive, Scope, Send
 from assistant import readable
 from assistant.access import require, who_of
 from assistant.answer import Assistant
-from assistant.asking import AnswerStream, AsyncAnswerStream
 from assistant.clean import clean
 from assistant.errors import AssistantError, ConfigError
+from assistant.line import Line, quick_line
 from assistant.tools import INSTRUCTIONS, TOOLS, Tool, read_arguments
 from assistant.types import Answer, Paper, Stage
-
-
-class Line(Protocol):
-    """Where a question waits for its turn, such as `assistant.line.Line`."""
-
-    def stream(self, door: str, start: Callable[[], AnswerStream]) -> AsyncGenerator[str | Answer, None]:
-        """Yield the pieces of an answer, then the answer; refuse it as `Busy` where too many wait."""
-
-
-class _NoLine:
-    """Where nobody waits: over stdio there is one client alone."""
-
-    async def stream(self, _door: str, start: Callable[[], AnswerStream]) -> AsyncGenerator[str | Answer, None]:
-        async with AsyncAnswerStream(start()) as pieces:
-            async for piece in pieces:
-                yield piece
-            yield pieces.answer
-
 
 Tell = Callable[[str], None]
 """Tells a client how far its call has come; from any thread, without waiting."""
@@ -80,18 +61,19 @@ _Context = Any  # mcp's ServerRequestContext, which takes type arguments that sa
 
 
 def build(
-    assistant: Assistant, *, line: Line | None = None, stateless: bool = False
+    assistant: Assistant, *, line: Line | None = None, quick: Line | None = None, stateless: bool = False
 ) -> tuple[Door, Callable[[], AbstractAsyncContextManager[None]]]:
     """Return the ASGI application of the HTTP transport, and what has to be open while it runs.
 
     Args:
         assistant: Who answers.
-        line: Where each question waits for its turn; None: they are all answered at once.
+        line: Where each question waits for its turn; None: in one of its own.
+        quick: The same for each search and paper.
         stateless: Keep no session, as where several processes serve one address. Then those clients of the protocols
             before 2026 that cancel a call without hanging up are not heard.
     """
     manager = StreamableHTTPSessionManager(
-        _server(assistant, line or _NoLine()), stateless=stateless, max_sessions=SESSIONS, session_idle_timeout=IDLE_S
+        _server(assistant, line, quick), stateless=stateless, max_sessions=SESSIONS, session_idle_timeout=IDLE_S
     )
     return Door(manager), manager.run
 
@@ -122,7 +104,7 @@ def run_stdio(assistant: Assistant) -> None:
     """Serve one client over stdin and stdout, until stdin ends or Ctrl-C."""
 
     async def run() -> None:
-        server = _server(assistant, _NoLine())
+        server = _server(assistant)
         lines = cast("anyio.AsyncFile[str]", _Lines(asyncio.get_running_loop()))
         async with stdio_server(stdin=lines) as (read, write):
             await server.run(read, write, server.create_initialization_options())
@@ -160,8 +142,8 @@ class _Lines:
 # --- What a client may ask --------------------------------------------------------------------------------------------
 
 
-def _server(assistant: Assistant, line: Line) -> Server[Any]:
-    desk = _Desk(assistant, line)
+def _server(assistant: Assistant, line: Line | None = None, quick: Line | None = None) -> Server[Any]:
+    desk = _Desk(assistant, line or Line(), quick or quick_line())
     return Server(
         "paper-assistant",
         version=_version(),
@@ -186,8 +168,8 @@ def _version() -> str:
 class _Desk:
     """Answers what clients ask; the blocking part of it in threads."""
 
-    def __init__(self, assistant: Assistant, line: Line) -> None:
-        self._assistant, self._line = assistant, line
+    def __init__(self, assistant: Assistant, line: Line, quick: Line) -> None:
+        self._assistant, self._line, self._quick = assistant, line, quick
         self._runs: dict[str, Callable[..., Awaitable[tuple[dict[str, Any], str]]]] = {
             "search_papers": self._search,
             "get_paper": self._get,
@@ -216,8 +198,8 @@ class _Desk:
         self, tool: Tool, given: Mapping[str, Any], scope: MutableMapping[str, Any], tell: Tell
     ) -> types.CallToolResult:
         try:
-            require(scope, tool.scope)
-            found, text = await self._runs[tool.name](tell, **read_arguments(tool, given))
+            caller = require(scope, tool.scope).name
+            found, text = await self._runs[tool.name](tell, caller, **read_arguments(tool, given))
         except AssistantError as error:
             return _failed(str(error))
         except Exception as error:  # noqa: BLE001 - a border: no traceback reaches a client
@@ -225,20 +207,20 @@ class _Desk:
             return _failed(f"{tool.name} failed unexpectedly ({type(error).__name__}); ask in another way")
         return types.CallToolResult(content=[types.TextContent(text=text)], structured_content=found)
 
-    async def _search(self, tell: Tell, *, query: str, **how: Any) -> tuple[dict[str, Any], str]:
+    async def _search(self, tell: Tell, _caller: str | None, *, query: str, **how: Any) -> tuple[dict[str, Any], str]:
         tell(_STAGES["searching"])
-        hits = await to_thread.run_sync(partial(self._assistant.search, query, **how), abandon_on_cancel=True)
+        hits = await self._quick.run(self._assistant.search, query, **how)
         return hits.as_dict(), readable.hits_text(hits)
 
-    async def _get(self, _tell: Tell, *, id: str) -> tuple[dict[str, Any], str]:  # noqa: A002 - the tool's argument
+    async def _get(self, _tell: Tell, _caller: str | None, *, id: str) -> tuple[dict[str, Any], str]:  # noqa: A002 - its name
         paper = await self._paper(id)
         return paper.as_dict(full=True), readable.paper_text(paper)
 
-    async def _ask(self, tell: Tell, *, question: str, **how: Any) -> tuple[dict[str, Any], str]:
+    async def _ask(self, tell: Tell, caller: str | None, *, question: str, **how: Any) -> tuple[dict[str, Any], str]:
         tell(_STAGES["searching"])
         start = partial(self._assistant.stream, question, **how, watch=lambda stage: tell(_STAGES[stage]))
         answer: Answer | None = None
-        async with aclosing(self._line.stream("mcp", start)) as parts:
+        async with aclosing(self._line.stream("mcp", start, caller)) as parts:
             async for part in parts:
                 if isinstance(part, Answer):
                     answer = part
@@ -249,15 +231,15 @@ class _Desk:
 
     async def _paper(self, name: str) -> Paper:
         wanted = clean(name, 2_000)
-        paper = await to_thread.run_sync(self._assistant.paper, wanted)
+        paper = await self._quick.run(self._assistant.paper, wanted)
         if paper is None:
             raise ConfigError(f"no paper {clean(name, 200)!r} in the library; search_papers gives the ids")
         return paper
 
     async def list_resources(self, ctx: _Context, _params: object) -> types.ListResourcesResult:
         """Return some papers; the template leads to every one."""
-        browse = partial(self._assistant.browse, order="newest", limit=LISTED)
-        papers, _ = await _answering(ctx, lambda: to_thread.run_sync(browse))
+        browse = partial(self._quick.run, self._assistant.browse, order="newest", limit=LISTED)
+        papers, _ = await _answering(ctx, browse)
         return types.ListResourcesResult(
             resources=[
                 types.Resource(

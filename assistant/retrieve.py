@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,29 +169,29 @@ class Fused:
         for part in parts.values():
             is_candidate[part.rows] = True
         rows = np.flatnonzero(is_candidate)
-        index, vectors = self.dense.index, self.dense.index.whole(rows)
+        index = self.dense.index
         best = index.best_chunks(query.vector, rows) if chunks is None else chunks[rows]
-        cosines = np.stack([vectors @ query.vector, best, index.best_sentences(query.vector, rows)])
+        cosines = np.stack([index.cosines(query.vector, rows), best, index.best_sentences(query.vector, rows)])
         own = _WEIGHTS @ np.maximum(cosines, 0.0) + LEXICAL_WEIGHT * lexical[rows] ** LEXICAL_POWER
-        ranking = _top(rows, _smooth(vectors, own.astype(np.float32)), depth)
+        ranking = _top(rows, _smooth(index, rows, own.astype(np.float32)), depth)
         return Explained(ranking, parts, rows, cosines.max(axis=0, initial=-1.0))
 
 
-def _smooth(vectors: Floats, own: Floats) -> Floats:
+def _smooth(index: Index, rows: Ints, own: Floats) -> Floats:
     """Mix the scores of neighbours into the best candidates' own; the others stay behind them.
 
     Args:
-        vectors: (n, dim) of the candidates.
+        index: Knows how like papers are.
+        rows: (n,) the candidates.
         own: (n,) their scores.
     """
     pool = _top(np.arange(len(own)), own, NEIGHBOUR_POOL).rows
     if len(pool) <= NEIGHBOURS:
         return own
-    best_vectors = vectors[pool]
-    likeness = best_vectors @ best_vectors.T
+    likeness = index.likeness(rows[pool])
     np.fill_diagonal(likeness, -1.0)  # itself
     nearest = np.sort(likeness, axis=1)[:, -NEIGHBOURS:]
-    near = likeness >= nearest[:, :1]
+    near = (likeness >= nearest[:, :1]).astype(np.float32)  # more than so many where some are equally near
     share = NEIGHBOUR_SHARE * np.maximum(nearest.mean(axis=1), 0.0)
     best = own[pool]
     smoothed = np.float32(1 - NEIGHBOUR_SHARE) * own
@@ -282,8 +282,8 @@ def _rerank(text: str, hits: list[Hit], reranker: Reranker) -> list[Hit]:
 def _named_first(ranking: Ranking, index: Index, store: Store, text: str) -> Ranking:
     """Put the papers whose title is the query first: whoever pastes a title wants that paper."""
     named = store.numbers("n IN (SELECT n FROM aliases WHERE alias = ?)", [f"title:{normalised_title(text)}"])
-    first = np.isin(index.numbers[ranking.rows], named) if len(named) else None
-    if first is None or not first.any():
+    first = _among(index.numbers[ranking.rows], named)
+    if not first.any():
         return ranking
     order = np.concatenate([np.flatnonzero(first), np.flatnonzero(~first)])
     scores = ranking.scores.copy()
@@ -299,7 +299,7 @@ def _cover_names(ranking: Ranking, index: Index, text: str, k: int) -> Ranking:
     if not (named := abstain.names(text)):
         return ranking
     rows = ranking.rows.tolist()
-    held = [np.isin(ranking.rows, index.holding(terms(name))) for name in named]
+    held = [_among(ranking.rows, index.holding(terms(name))) for name in named]
     wanted = [set(ranking.rows[by].tolist()) for by in held if by.any()]
     for by in wanted:
         first = next(i for i, row in enumerate(rows) if row in by)
@@ -308,6 +308,14 @@ def _cover_names(ranking: Ranking, index: Index, text: str, k: int) -> Ranking:
             paper, displaced = rows.pop(first), rows.pop(free[-1])
             rows[k - 1 : k - 1] = [paper, displaced]
     return Ranking(np.array(rows, dtype=np.int64), ranking.scores)
+
+
+def _among(rows: Ints, known: Ints) -> NDArray[np.bool_]:
+    """Tell of each row whether it is one of those known, which ascend."""
+    if not len(known):
+        return np.zeros(len(rows), dtype=bool)
+    places = np.minimum(np.searchsorted(known, rows), len(known) - 1)
+    return cast("NDArray[np.bool_]", known[places] == rows)
 
 
 def _top(rows: Ints, scores: Floats, depth: int) -> Ranking:

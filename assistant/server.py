@@ -7,6 +7,7 @@ Stopping is graceful: no new question is let in, answers under way have `STOP_S`
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import os
@@ -14,7 +15,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
@@ -132,13 +133,14 @@ def run(  # noqa: PLR0913 - settings by name
         if spans:
             spans.tell(door, outcome, answer)
 
-    service = Service(assistant, metrics, Line(tell=tell))
+    service = Service(assistant, metrics, Line(rate=assistant.config.rate, tell=tell))
     readiness = _Readiness(service, desk)
     threading.Thread(target=readiness.prepare, name="prepare", daemon=True).start()
     signal.signal(signal.SIGTERM, _stop)  # what uvicorn raises anew at its end
-    tools, open_tools = build_tools(assistant, line=service.line, stateless=desk is None)
+    tools, open_tools = build_tools(assistant, line=service.line, quick=service.quick, stateless=desk is None)
     app = build_app(service, desk, readiness.state, {"mcp": tools}, rules=rules)
-    _Server(app, service, started, open_tools, proxy).run(sockets=[listener])
+    answerers: list[Line | Desk] = [service.line, service.quick, *([desk] if desk else [])]
+    _Server(app, answerers, started, open_tools, proxy).run(sockets=[listener])
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
@@ -171,7 +173,7 @@ def build_app(
         desk.answered = functools.partial(service.line.tell, "page")
         page = build_page(desk, rules.accounts)
     doors = _Doors({**dict.fromkeys(api.PREFIXES, programs), **(more or {})}, page)
-    return Watch(Guard(doors, rules), service.metrics)
+    return Watch(Guard(doors, rules, with_page=desk is not None), service.metrics)
 
 
 class _Doors:
@@ -220,7 +222,7 @@ class _Server(uvicorn.Server):
     def __init__(
         self,
         app: ASGIApp,
-        service: Service,
+        answerers: Sequence[Line | Desk],
         started: Callable[[], None],
         tools: Callable[[], AbstractAsyncContextManager[None]],
         proxy: str | None,
@@ -229,7 +231,7 @@ class _Server(uvicorn.Server):
         believed: dict[str, Any] = {"proxy_headers": proxy is not None, "forwarded_allow_ips": proxy or ""}
         # An open page holds a connection that never ends by itself.
         super().__init__(uvicorn.Config(app, ws="none", timeout_graceful_shutdown=1, **quiet, **believed))
-        self._service, self._tell_started, self._tools = service, started, tools
+        self._answerers, self._tell_started, self._tools = answerers, started, tools
         self._open = AsyncExitStack()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -244,15 +246,15 @@ class _Server(uvicorn.Server):
 
     async def main_loop(self) -> None:
         await super().main_loop()
-        lines, is_hurried = (
-            (self._service.line, self._service.quick),
-            lambda: self._captured_signals.count(signal.SIGINT) > 1,
-        )
-        for line in lines:
-            line.close()
-        for line in lines:
-            if not await line.drain(STOP_S, hurry=is_hurried):
-                _log.warning("%d answers were cut off, for they did not end within %g s", line.answering, STOP_S)
+
+        def is_hurried() -> bool:
+            return self._captured_signals.count(signal.SIGINT) > 1
+
+        for each in self._answerers:
+            each.shut()
+        await asyncio.gather(*(each.drain(STOP_S, hurry=is_hurried) for each in self._answerers))
+        if left := sum(each.answering for each in self._answerers):
+            _log.warning("%d answers were cut off, for they did not end within %g s", left, STOP_S)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)

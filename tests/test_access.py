@@ -33,7 +33,7 @@ from assistant import Assistant, Config, ConfigError, StoreError, throttle
 from assistant.access import SCOPES, Who, require, who_of
 from assistant.accounts import PREFIX, Accounts
 from assistant.audit import audit
-from assistant.conversations import Conversations, Exchange
+from assistant.conversations import Conversations, Exchange, default_file
 from assistant.errors import Busy, NotAllowed
 from assistant.throttle import FREE, LONGEST_S
 from assistant.ui import login
@@ -670,7 +670,17 @@ def test_users_and_tokens_are_made_listed_and_ended_by_commands() -> None:
     assert "revoked 20" in run("tokens", "list").stdout
     again = run("tokens", "add", "bot", "--scope", "ingest")
     assert again.stdout.startswith(PREFIX) and "shown this once" in again.stderr
-    assert document(run("users", "remove", "ANNA", "--json")) == {"removed": "ANNA"}
+    anna, kept = (
+        Accounts().who_logged_in(Accounts().log_in("anna", "another one altogether", "")),
+        Conversations(default_file()),
+    )
+    assert anna
+    for owner in (anna.owner, anna.owner, "somebody else"):
+        kept.save(
+            owner, None, Exchange(1, "Whose is it?", "stopped", asked_at="2026-01-01T00:00:00Z"), library="sample"
+        )
+    assert document(run("users", "remove", "ANNA", "--json")) == {"removed": "ANNA", "conversations": 2}
+    assert (kept.summaries(anna.owner), len(kept.summaries("somebody else"))) == ([], 1)
     assert document(run("users", "list", "--json")) == {"users": []}
     left = run("tokens", "revoke", "bot"), run("users", "list")
     assert left[0].returncode == 0 and left[1].stdout == "there are no users\n"

@@ -108,14 +108,14 @@ def test_a_turn_that_comes_in_the_moment_of_leaving_is_not_lost() -> None:
     asyncio.run(main())
 
 
-def test_a_closed_line_lets_those_inside_end_and_nobody_else_begin() -> None:
+def test_a_line_that_is_shut_lets_those_inside_end_and_nobody_else_begin() -> None:
     async def main() -> None:
         line, go = Line(at_once=1, waiting=3), threading.Event()
         inside = asyncio.create_task(line.run(go.wait, 10))
         await settle(until=lambda: line.answering == 1)
         waiting = asyncio.create_task(line.run(go.wait, 10))
         await settle(until=lambda: line.waiting == 1)
-        line.close()
+        line.shut()
         for late in (waiting, line.run(go.wait, 10)):
             with pytest.raises(Stopping):
                 await late

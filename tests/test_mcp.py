@@ -34,6 +34,7 @@ from assistant.answer import Assistant
 from assistant.asking import AnswerStream, AsyncAnswerStream
 from assistant.config import Config
 from assistant.errors import Busy
+from assistant.line import Line
 from assistant.mcp import build
 from assistant.tools import TOOLS
 from assistant.types import Answer
@@ -90,13 +91,14 @@ class Passing:
         await self._app(scope, receive, send)
 
 
-class FullLine:
+class FullLine(Line):
     """Lets in two questions at once and refuses the next."""
 
-    def __init__(self) -> None:
-        self.inside = 0
+    inside = 0
 
-    async def stream(self, door: str, start: Callable[[], AnswerStream]) -> AsyncGenerator[str | Answer, None]:
+    async def stream(
+        self, door: str, start: Callable[[], AnswerStream], _caller: str | None = None
+    ) -> AsyncGenerator[str | Answer, None]:
         assert door == "mcp"
         if self.inside == 2:
             raise Busy("2 questions are being answered; ask again in 5 s")

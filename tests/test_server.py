@@ -13,10 +13,19 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
+from browser import ask
 from endpoint import Endpoint, Reply, answer, chunk, event, raw
+
+from assistant.accounts import Accounts
+from assistant.conversations import Conversations
+from assistant.ui.guard import COOKIE
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 QUESTION = "How can vision transformers be trained on small datasets?"
 BODY = {"question": QUESTION}
@@ -87,6 +96,33 @@ def test_an_answer_under_way_ends_before_the_server_does(tmp_path: Path, by: sig
         assert server.wait(20) == 0
 
 
+def test_a_question_of_the_page_is_answered_to_its_end_before_the_server_stops(
+    tmp_path: Path, chromium: Browser
+) -> None:
+    go = threading.Event()
+    with (
+        Endpoint(lambda _body: held_back(go)) as endpoint,
+        process(tmp_path, "--llm", endpoint.url, "--model", "scripted") as (server, client),
+        chromium.new_page(base_url=str(client.base_url)) as page,
+    ):
+        page.goto("/")
+        ask(page, QUESTION)
+        until(lambda: bool(endpoint.requests))
+        (owner,) = (each["value"] for each in page.context.cookies() if each["name"] == COOKIE)
+        server.send_signal(signal.SIGTERM)
+        until(lambda: client.get("/readyz").json() == {"status": "stopping"})
+        go.set()
+        assert server.wait(20) == 0
+    saved = Conversations(tmp_path / "data/assistant/conversations.sqlite")
+    (summary,) = saved.summaries(owner)
+    conversation = saved.open(owner, summary.id)
+    assert conversation
+    (exchange,) = conversation.exchanges
+    assert (exchange.state, exchange.text) == (
+        "done", "Vision transformers learn from small datasets [1]. That is all [1].",
+    )  # fmt: skip
+
+
 def test_a_second_ctrl_c_waits_for_nothing(tmp_path: Path) -> None:
     go = threading.Event()
     with (
@@ -124,6 +160,14 @@ def test_workers_serve_on_one_port_and_one_that_dies_is_replaced(tmp_path: Path)
             server.send_signal(signal.SIGTERM)
             assert server.wait(40) == 0
             assert not [each for each in every if Path(f"/proc/{each}").exists()]
+
+
+def test_without_a_page_nobody_is_sent_to_a_login(tmp_path: Path) -> None:
+    _, token = Accounts(tmp_path / "data/assistant/accounts.sqlite").add_token("bot", ["search"])
+    with process(tmp_path, "--workers", 2) as (_, client):
+        shown = {"authorization": f"Bearer {token}"}
+        assert [client.get("/", headers=each).status_code for each in ({}, shown)] == [401, 404]
+        assert client.get("/api/v1/papers", headers=shown).status_code == 200
 
 
 def workers(pid: int) -> list[int]:

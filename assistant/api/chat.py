@@ -185,7 +185,7 @@ def routes(service: Service) -> APIRouter:
         },
     )
     async def complete(request: Request, form: ChatForm) -> Response:
-        access.require(request.scope, "ask")
+        caller = access.require(request.scope, "ask").name
         _check_model(form.model)
         _check_tools(form)
         parse_where(form.where)
@@ -199,8 +199,8 @@ def routes(service: Service) -> APIRouter:
             question, history=history, k=form.k, where=form.where, config=config, style=style
         )
         if form.stream:
-            return await begin(service.line.stream("openai", start), frame.write)
-        answer = await service.line.ask("openai", start)
+            return await begin(service.line.stream("openai", start, caller), frame.write)
+        answer = await service.line.ask("openai", start, caller)
         return Reply(frame.whole(_shown(answer), answer))
 
     @router.get(

@@ -42,13 +42,13 @@ def routes(service: Service) -> APIRouter:
     )
     @_reads(AskForm)
     async def ask(request: Request, form: AskForm) -> Response:
-        access.require(request.scope, "ask")
+        caller = access.require(request.scope, "ask").name
         parse_where(form.where)  # before the line is waited for
         history = [turn.model_dump() for turn in form.history]
         start = lambda: assistant.stream(form.question, history=history, k=form.k, where=form.where)  # noqa: E731
         if not form.stream:
-            return Reply((await service.line.ask("api", start)).as_dict())
-        return await begin(service.line.stream("api", start), _write)
+            return Reply((await service.line.ask("api", start, caller)).as_dict())
+        return await begin(service.line.stream("api", start, caller), _write)
 
     @router.post(
         "/search",

@@ -7,7 +7,7 @@ from typing import Any
 
 from assistant.answer import Assistant
 from assistant.api.schema import ErrorModel
-from assistant.line import Line
+from assistant.line import Line, quick_line
 from assistant.metrics import Metrics
 
 BODY_BYTES = 4_000_000
@@ -35,8 +35,8 @@ class Service:
     metrics: Metrics
     line: Line
     """Of questions."""
-    quick: Line = field(default_factory=lambda: Line(at_once=4, waiting=200))
-    """Of what takes milliseconds: searches and papers."""
+    quick: Line = field(default_factory=quick_line)
+    """Of searches and papers."""
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:

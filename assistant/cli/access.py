@@ -61,14 +61,15 @@ def list_users(*, as_json: bool, settings: dict[str, Any], config_file: str | No
 @click.argument("name")
 @common
 def remove_user(*, name: str, as_json: bool, settings: dict[str, Any], config_file: str | None) -> None:
-    """Remove the user NAME, who is logged out at once."""
+    """Remove the user NAME, who is logged out at once, with all conversations."""
     from assistant.accounts import Accounts
+    from assistant.conversations import Conversations, default_file
 
     del settings, config_file
     accounts = Accounts()
-    accounts.remove_user(name)
+    erased = Conversations(default_file()).forget(accounts.remove_user(name))
     _audit("user removed", name)
-    _tell(as_json, {"removed": name}, f"removed the user {name}")
+    _tell(as_json, {"removed": name, "conversations": erased}, f"removed the user {name} and {erased} conversations")
     if not accounts.are_usable:
         warn([f"nobody can come in now; to let everybody on this machine in again, delete {accounts.file}"])
 

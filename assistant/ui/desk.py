@@ -26,6 +26,7 @@ from assistant.access import Who, who_of
 from assistant.config import Config
 from assistant.conversations import Conversation, Conversations, Exchange, Phase, default_file
 from assistant.errors import AssistantError, ConfigError, StoreError
+from assistant.line import ended, stopping
 
 if TYPE_CHECKING:
     from assistant.answer import Assistant
@@ -59,11 +60,25 @@ class Desk:
         self.seen = threading.Event()
         """Set once a page has been shown."""
         self._threads = ThreadPoolExecutor(AT_ONCE, "question")
+        self._is_shut = False
         self._lock, self._asking, self._keeping = threading.Lock(), threading.Lock(), threading.Lock()
         self._unsaved: dict[tuple[str, str], tuple[Conversation, str]] = {}
         self._runs: dict[tuple[str, str], Run] = {}
         self._configs: dict[str, Config] = {}
         self._questions: tuple[tuple[str, int], tuple[str, ...]] = (("", -1), ())
+
+    @property
+    def answering(self) -> int:
+        """How many questions are being answered, or wait."""
+        return len(self._runs)
+
+    def shut(self) -> None:
+        """Take no question any more."""
+        self._is_shut = True
+
+    async def drain(self, limit_s: float, *, hurry: Callable[[], bool] = lambda: False) -> bool:
+        """Wait until nothing is being answered; return whether that came within the limit, or before a hurry."""
+        return await ended(lambda: not self._runs, limit_s, hurry)
 
     def close(self) -> None:
         """Stop what is being answered; what was shown of it is kept."""
@@ -118,8 +133,11 @@ class Desk:
 
         Raises:
             ConfigError: The conversation is still being answered, or too many questions wait.
+            Stopping: The server is being stopped.
         """
         with self._lock:
+            if self._is_shut:
+                raise stopping()
             if (owner, conversation) in self._runs:
                 raise ConfigError("the last question is still being answered; wait for its end, or stop it")
             if sum(run.exchange.state == "waiting" for run in self._runs.values()) >= WAITING:

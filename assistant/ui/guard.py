@@ -60,8 +60,9 @@ _log = logging.getLogger(__name__)
 class Guard:
     """Lets in who may, under one of the server's own names; lets out responses with security headers."""
 
-    def __init__(self, app: ASGIApp, rules: Rules | None = None) -> None:
-        self._app, self._rules = app, rules or Rules()
+    def __init__(self, app: ASGIApp, rules: Rules | None = None, *, with_page: bool = True) -> None:
+        """Stand in front of an application; without a page there is nothing to log in to."""
+        self._app, self._rules, self._with_page = app, rules or Rules(), with_page
         self._is_shut = self._rules.always
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -116,7 +117,8 @@ class Guard:
             owner = cookie_of(scope, COOKIE)
             return Who(None, owner if _OWNER.fullmatch(owner) else "", address=address_of(scope))
         try:
-            found = await (self._identify_program(scope) if _is_program(scope) else self._identify_person(scope))
+            is_program = _is_program(scope) or not self._with_page
+            found = await (self._identify_program(scope) if is_program else self._identify_person(scope))
         except StoreError as error:
             _log.error("nobody can be let in: %s", error)
             return _refusal(scope, 503, "The accounts cannot be read, so that nobody is let in; the log says more")
