@@ -96,6 +96,7 @@ _UNIT = re.compile(
 _NOUN = re.compile(r"[\s-]{1,2}([A-Za-z]{2,30})\b")
 _STEM = re.compile(rf"([{LATIN}]{{1,30}})\s$")
 _LABEL = re.compile(rf"(?:([{LATIN}]+)[-/.]?)?(\d+(?:\.\d+)?)([kKMBT](?![{LATIN}]))?")
+_WORD = re.compile(rf"[{LATIN}]+")
 _JOINED = re.compile(r"(?:[\s,;/&±+~–—−-]|\\?%|\\pm|to|and|or|vs\.?|versus|against|from){1,8}+")
 """Between two numbers that share the unit of the second."""
 _RANGE = re.compile(r"\s?(?:[–—−-]|to)\s?")
@@ -245,12 +246,13 @@ class Figures:
             for noun in each.nouns or [""]:
                 self._add(each.value, each.kind, noun)
         for token in TOKEN.finditer(text):
-            self._add_labels(token["name"] or "")
+            if token["name"] and not token["name"].isalpha():
+                self._add_labels(token["name"])
             if token["k"]:
                 self._add(_digits(token)[0].scaleb(-_SCALES[token["k"].casefold()]), "label")
-        for word in re.findall(rf"[{LATIN}]+", text):
-            if fold(word) in _IMPLIED:
-                self._add(*_IMPLIED[fold(word)])
+        for word in map(fold, {*_WORD.findall(text)}):
+            if word in _IMPLIED:
+                self._add(*_IMPLIED[word])
         if Decimal(2) in self._values["times", None]:
             self._add(50, "percent")
         self._named.discard("")

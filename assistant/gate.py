@@ -13,6 +13,7 @@ What resolves and yet is not borne out by what it cites, a figure, a name, a cit
 from __future__ import annotations
 
 import re
+from functools import cached_property
 
 from assistant import markers
 from assistant.cite import ADDRESS, CLAIM_CHARS, NEAR_CHARS, Source, address_core, address_key
@@ -50,11 +51,15 @@ class Gate:
         """It and its place, while it cites nothing: a marker that follows alone is its citation."""
         self._kept: list[str] = []
         self._repaired = self._dropped = self._uncited = self._references = 0
-        self._asked = Names(f"{prompt.question} {prompt.searched}")
-        """What the question names may be named in the answer."""
+        self._question = f"{prompt.question} {prompt.searched}"
         self._figure_flags: list[Figure] = []
         self._name_flags: list[Name] = []
         self._marker_flags: list[Marker] = []
+
+    @cached_property
+    def _asked(self) -> Names:
+        """What the question names may be named in the answer."""
+        return Names(self._question)
 
     @property
     def started(self) -> bool:
@@ -367,6 +372,9 @@ class Gate:
 
     def _check(self, plain: str, place: int, numbers: set[int]) -> None:
         """Note each figure and name of a cited unit that stands at a place and that none of these papers holds."""
+        words = plain.strip("-*#> \n")
+        if any(words in self._sources[number - 1].evidence.paper.abstract for number in numbers):
+            return  # word for word
         for form in (ADDRESS, markers.UNCHECKED):
             plain = form.sub(lambda match: " " * len(match[0]), plain)
         cited = [self._sources[number - 1] for number in sorted(numbers)]

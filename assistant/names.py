@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from functools import cached_property
 
 from assistant.figures import LATIN, TOKEN, Figures, Quantity, fold
 from assistant.text import STOP_WORDS
@@ -37,29 +38,40 @@ class Names:
     """The words that one source holds, single and joined as names join them."""
 
     def __init__(self, text: str) -> None:
-        atoms = list(_ATOM.finditer(text))
-        self._words = [fold(atom[0]) for atom in atoms]
+        self._atoms = list(_ATOM.finditer(text))
+        self._words = [fold(atom[0]) for atom in self._atoms]
         self._joined: set[str] = set()
         self._numbered: set[str] = set()
         """Words right before a number, as in `top-5` and `ResNet 50`."""
-        self._edges: set[str] = set()
+        self._spelled: dict[str, bool] = {}
+        for index, (atom, word) in enumerate(zip(self._atoms, self._words, strict=True)):
+            behind = self._words[index + 1 : index + _JOINED_ATOMS]
+            joined = word
+            self._joined.add(joined)
+            for each in behind:
+                joined += each
+                self._joined.add(joined)
+            if not word[0].isdigit():
+                self._joined.update([word + number for number in behind if number[0].isdigit()])
+                if behind and behind[0][0].isdigit() and self._atoms[index + 1].start() <= atom.end() + 1:
+                    self._numbered.add(word)
+
+    @cached_property
+    def _edges(self) -> set[str]:
         """Beginnings and ends of names."""
-        self._initials = (
+        edges: set[str] = set()
+        for atom, word in zip(self._atoms, self._words, strict=True):
+            if not word[0].isdigit() and _is_name(atom[0]):
+                edges.update([word[:n] for n in range(_LEAST_CHARS, len(word))])
+                edges.update([word[n:] for n in range(1, len(word) - _LEAST_CHARS + 1)])
+        return edges
+
+    @cached_property
+    def _initials(self) -> tuple[str, str]:
+        return (
             "".join(word[0] for word in self._words),
             "".join(word[0] for word in self._words if word not in STOP_WORDS),
         )
-        self._spelled: dict[str, bool] = {}
-        for index, (atom, word) in enumerate(zip(atoms, self._words, strict=True)):
-            behind = self._words[index + 1 : index + _JOINED_ATOMS]
-            self._joined.update(word + "".join(behind[:n]) for n in range(len(behind) + 1))
-            if word[0].isdigit():
-                continue
-            self._joined.update(word + number for number in behind if number[0].isdigit())
-            if behind and behind[0][0].isdigit() and atoms[index + 1].start() <= atom.end() + 1:
-                self._numbered.add(word)
-            if _is_name(atom[0]):
-                self._edges |= {word[:n] for n in range(_LEAST_CHARS, len(word))}
-                self._edges |= {word[n:] for n in range(1, len(word) - _LEAST_CHARS + 1)}
 
     def has(self, name: str) -> bool:
         """Tell whether a name, its atoms folded and joined, occurs here."""
@@ -137,5 +149,5 @@ def _holds_number(stem: str, digits: str, names: Sequence[Names], figures: Seque
 
 def _is_name(atom: str, *, has_number: bool = False) -> bool:
     """Tell whether a run of letters looks like a name: by a capital inside, before a number by any."""
-    has_capital = atom[not has_number :] != atom[not has_number :].lower()
-    return len(fold(atom)) >= _LEAST_CHARS and has_capital
+    rest = atom[not has_number :]
+    return rest != rest.lower() and len(fold(atom)) >= _LEAST_CHARS

@@ -13,6 +13,7 @@ import string
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from assistant.errors import PromptError
@@ -79,10 +80,25 @@ def load_templates(folder: Path | None = None) -> Templates:
         raise PromptError(
             f"no prompt file {' or '.join(_VARIABLES)} in {folder}; put one there or unset ASSISTANT_PROMPTS"
         )
-    files = {name: (folder if folder and name in own else shipped) / name for name in _VARIABLES}
-    texts = {name: _read(file) for name, file in files.items()}
-    content = hashlib.sha256(b"".join(file.read_bytes() for file in files.values()))
+    files = [(folder if folder and name in own else shipped) / name for name in _VARIABLES]
+    return _templates(tuple((file, *_state(file)) for file in files))
+
+
+@lru_cache(8)
+def _templates(files: tuple[tuple[Path, int, int], ...]) -> Templates:
+    """Read the files, which are as they were: each question asks for them."""
+    texts = {file.name: _read(file) for file, *_ in files}
+    content = hashlib.sha256(b"".join(file.read_bytes() for file, *_ in files))
     return Templates(texts["answer.toml"], texts["rewrite.toml"], texts["style.toml"], content.hexdigest()[:16])
+
+
+def _state(file: Path) -> tuple[int, int]:
+    """Return what changes when a file is written: when, and its size."""
+    try:
+        found = file.stat()
+    except OSError as error:
+        raise PromptError(f"cannot read {file}: {error}; mend it") from error
+    return found.st_mtime_ns, found.st_size
 
 
 def _read(file: Path) -> Texts:

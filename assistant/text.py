@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 STOP_WORDS = frozenset(
@@ -14,14 +14,26 @@ STOP_WORDS = frozenset(
 )
 """A small list: words that ask or bind and tell no two abstracts apart."""
 
+SENTENCES, SENTENCE_CHARS = 4_096, 500
+"""The terms of so many texts of so many characters at most are remembered: one answer asks for them time and again."""
+
 WORD = re.compile(r"\w+")
 _PLAIN = re.compile(r"\b[a-z]+\b")
 
 
 def terms(text: str) -> list[str]:
     """Return the stemmed terms of `text`, in order, repeats included."""
+    return list(_sentence_terms(text)) if len(text) <= SENTENCE_CHARS else _terms(text)
+
+
+def _terms(text: str) -> list[str]:
     words = [word for word in WORD.findall(text.casefold()) if word not in STOP_WORDS]
     return _stemmer().stemWords(words)  # type: ignore[no-any-return]
+
+
+@lru_cache(SENTENCES)
+def _sentence_terms(text: str) -> tuple[str, ...]:
+    return tuple(_terms(text))
 
 
 def plain_terms(text: str) -> frozenset[str]:

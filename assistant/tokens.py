@@ -32,6 +32,7 @@ MARGIN = 1.1
 """An estimate is taken times this, so that the budget holds even where the estimate is low."""
 
 _PIECE = re.compile(r"[A-Za-z]+|\d{1,3}|[^\sA-Za-z\d]")
+_LONG = re.compile(r"[A-Za-z]{9,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def count_tokens(text: str, model: str | None = None) -> TokenCount:
     encoding = _encoding(_vocabulary_of(model))
     if encoding is not None:
         return TokenCount(len(encoding.encode(text, disallowed_special=())), exact=True)
-    pieces = sum(1 if len(piece) <= 8 else -(-len(piece) // 5) for piece in _PIECE.findall(text))
+    pieces = len(_PIECE.findall(text)) + sum(-(-len(word) // 5) - 1 for word in _LONG.findall(text))
     return TokenCount(int(MARGIN * max(pieces, len(text.encode("utf-8", "replace")) / 3.5)) + 1, exact=False)
 
 

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -107,5 +108,14 @@ def _end(workers: list[SpawnProcess]) -> None:
 def _work(serve: Serve, listener: socket.socket, config: Config, log_format: str | None, started: Semaphore) -> None:
     """Serve in a process of its own."""
     set_up_log(log_format)
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     with suppress(KeyboardInterrupt), Assistant(config) as assistant:
         serve(assistant, listener, started.release)
+
+
+def _end_with_parent() -> None:
+    """Stop this process as soon as the one that started it is gone, however that came about."""
+    parent = multiprocessing.parent_process()
+    if parent:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import socket
 import statistics
@@ -24,13 +23,14 @@ from typing import Any
 
 import httpx2
 
+from eval.endpoint import Endpoint, listening
+
 QUESTIONS = (
     "How can vision transformers be trained on small datasets?",
     "Which papers replace attention by Fourier mixing?",
     "How do vision transformers compare with convolutional networks?",
     "What makes self-attention cheaper on long sequences?",
 )
-SAID = "Transformers are compared with other networks in this paper [1]."
 END_S, HEALTH_S, GROWTH = 30.0, 1.0, 1.2
 """What may not be missed: the last end, the slowest healthz, and memory after a long run, as a multiple of that after a
 tenth of it."""
@@ -47,7 +47,7 @@ async def load(n: int, delay_s: float, long: int, say: Callable[[str], None]) ->
         long: Questions of the long run; 0 for none.
         say: Called with a line as the long run goes on.
     """
-    async with _endpoint(delay_s) as endpoint, _server(endpoint.url) as (client, pid):
+    async with listening(Endpoint(delay_s)) as endpoint, _server(endpoint.url) as (client, pid):
         for question in QUESTIONS:
             await _ask(client, question)
         resting = _megabytes(pid)
@@ -133,34 +133,6 @@ async def _go_on(client: httpx2.AsyncClient, pid: int, n: int, say: Callable[[st
         memory.append(_megabytes(pid))
         say(f"{(tenth + 1) * 10} %: {memory[-1]} MB")
     return memory
-
-
-class _Endpoint:
-    """Answers every request with the same text after a while, in OpenAI's form."""
-
-    def __init__(self, delay_s: float) -> None:
-        self.delay_s, self.url = delay_s, ""
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one request."""
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-            await reader.readexactly(int(head.partition("content-length:")[2].split()[0]))
-            await asyncio.sleep(self.delay_s)
-            choice = {"index": 0, "delta": {"role": "assistant", "content": SAID}, "finish_reason": "stop"}
-            chunk = json.dumps({"object": "chat.completion.chunk", "model": "scripted", "choices": [choice]})
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
-            writer.write(f"data: {chunk}\n\ndata: [DONE]\n\n".encode())
-            await writer.drain()
-        writer.close()
-
-
-@contextlib.asynccontextmanager
-async def _endpoint(delay_s: float) -> AsyncIterator[_Endpoint]:
-    endpoint = _Endpoint(delay_s)
-    async with await asyncio.start_server(endpoint.serve, "127.0.0.1", 0) as server:
-        endpoint.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-        yield endpoint
 
 
 @contextlib.asynccontextmanager

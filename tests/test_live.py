@@ -20,7 +20,7 @@ from assistant.sources import FORMATS
 from assistant.sources.content import Content
 from assistant.sources.live import EXAMPLES, Fetcher, Patience, open_live, parse
 
-QUICK = Patience(tries=3, backoff_s=0.01, deadline_s=20.0, connect_s=2.0, reply_s=2.0, pace=0.0)
+QUICK = Patience(tries=3, backoff_s=0.01, deadline_s=60.0, connect_s=10.0, reply_s=10.0, pace=0.0)
 CONTACT = "reader@example.org"
 
 

@@ -162,6 +162,14 @@ def test_workers_serve_on_one_port_and_one_that_dies_is_replaced(tmp_path: Path)
             assert not [each for each in every if Path(f"/proc/{each}").exists()]
 
 
+def test_no_worker_outlives_the_server_that_is_killed(tmp_path: Path) -> None:
+    with process(tmp_path, "--workers", 2) as (server, _):
+        every = workers(server.pid)
+        assert len(every) == 2
+        server.kill()
+        until(lambda: not [each for each in every if Path(f"/proc/{each}").exists()])
+
+
 def test_without_a_page_nobody_is_sent_to_a_login(tmp_path: Path) -> None:
     _, token = Accounts(tmp_path / "data/assistant/accounts.sqlite").add_token("bot", ["search"])
     with process(tmp_path, "--workers", 2) as (_, client):

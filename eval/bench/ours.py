@@ -28,6 +28,10 @@ LAYERS, WIDTH, INNER = 6, 384, 1536
 """Of all-MiniLM-L6-v2."""
 DEEP = 10
 """Recall is measured among so many."""
+SHORT, LONG = 20, 420
+"""Tokens of an answer."""
+_MESSAGES = [{"role": "user", "content": "word " * 3_000}]
+"""As long as one with its evidence."""
 STRAY = 0.5
 """Length of the step from a vector to a query that is made of it."""
 
@@ -139,7 +143,72 @@ def parts(folder: str, questions: Sequence[str], k: int, turn: int, where: str |
         }  # fmt: skip
 
 
+def answers(folder: str, questions: Sequence[str]) -> dict[str, Any]:
+    """Time answers of a scripted endpoint, short and long, the same requests without us, and encoding by itself."""
+    from assistant import Assistant, Config
+    from assistant.embed import open_encoder
+    from eval.endpoint import apart
+
+    ms: dict[str, list[float]] = {f"{what} {n}": [] for what in ("answer", "request") for n in (SHORT, LONG)}
+    ms |= {"encode": [], "extractive": []}
+    with apart() as url, Assistant(Config(library=folder, llm_base_url=url, llm_model="scripted")) as assistant:
+        encoder = open_encoder(assistant.config)
+        plain = assistant.config.changed(llm_model=None)
+        settings = {n: assistant.config.changed(answer_tokens=n) for n in (SHORT, LONG)}
+        request = _Request(url)
+        for n, config in settings.items():
+            _read(assistant.stream("Is everything warm?", config=config))
+            request.send(n)
+        encoder.encode_queries(["Is everything warm?"])
+
+        def by_us(config: Config) -> Callable[[str], object]:
+            return lambda text: _read(assistant.stream(text, config=config))
+
+        for i, question in enumerate(questions):
+            ms["encode"].append(_ms(lambda text: encoder.encode_queries([text]), question))
+            if i % 3 == 2:
+                ms["extractive"].append(_ms(by_us(plain), question))
+                continue
+            n = (SHORT, LONG)[i % 3]
+            ms[f"request {n}"].append(_ms(request.send, n))
+            ms[f"answer {n}"].append(_ms(by_us(settings[n]), question))
+        request.close()
+    return {"ms": ms, "tokens": [SHORT, LONG]}
+
+
 # --- What is measured -------------------------------------------------------------------------------------------------
+
+
+def _read(stream: Any) -> None:
+    """Read an answer as whoever shows it does."""
+    for _ in stream:
+        pass
+    assert stream.answer.complete
+
+
+class _Request:
+    """What an answer asks of the endpoint, asked by nobody but a client: the least that it can take."""
+
+    def __init__(self, url: str) -> None:
+        import httpx2
+
+        self._client, self._url = httpx2.Client(), f"{url}/chat/completions"
+
+    def send(self, n: int) -> None:
+        """Ask for so many tokens and read them."""
+        body = {
+            "model": "scripted",
+            "stream": True,
+            "max_tokens": n,
+            "messages": _MESSAGES,
+        }
+        with self._client.stream("POST", self._url, json=body) as reply:
+            for line in reply.iter_lines():
+                if line.startswith("data: {"):
+                    json.loads(line[6:])
+
+    def close(self) -> None:
+        self._client.close()
 
 
 class _Watched:
@@ -280,5 +349,6 @@ if __name__ == "__main__":
         "fill": fill,
         "search": search,
         "parts": parts,
+        "answers": answers,
     }
     print(json.dumps(deeds[job.pop("do")](**job)))  # noqa: T201 - its result

@@ -78,6 +78,10 @@ def _values(found: Mapping[str, Any]) -> Iterator[tuple[str, tuple[float, float,
     if rounds:
         yield "search p95 / (encode p95 + scan p95)", _pooled(rounds, _overhead)
         yield "hybrid p50 / dense p50", _pooled(rounds, lambda ms: median(ms["search"]) / median(ms["dense"]))
+    if answered := searched.get("papers", {}).get("answers", []):
+        yield "answer, our own part, ms", _spread([_own_part(each) for each in answered])
+        yield "streaming, our own part, ms a token", _spread([_own_part_of_token(each) for each in answered])
+        yield "extractive answer without encoding, ms", _spread([_extractive(each) for each in answered])
     if rounds := searched.get(RECALL_AT, {}).get("rounds", []):
         yield "recall@10 against exact, 100k", _spread([each["parts"]["recall"] for each in rounds])
         yield "filtered p50 / unfiltered p50, 100k", _pooled(rounds, _filtered)
@@ -87,6 +91,22 @@ def _values(found: Mapping[str, Any]) -> Iterator[tuple[str, tuple[float, float,
     if found["help"]:
         ratios = [each["help"] / each["bare"] for each in found["help"]]
         yield "assistant --help / python -c pass", _spread(ratios)
+
+
+def _own_part(answered: Mapping[str, Any]) -> float:
+    """Return what a short answer takes beside the encoding of the question and the endpoint's reply."""
+    ms, n = answered["ms"], min(answered["tokens"])
+    return float(median(ms[f"answer {n}"]) - median(ms[f"request {n}"]) - median(ms["encode"]))
+
+
+def _extractive(answered: Mapping[str, Any]) -> float:
+    return float(median(answered["ms"]["extractive"]) - median(answered["ms"]["encode"]))
+
+
+def _own_part_of_token(answered: Mapping[str, Any]) -> float:
+    ms, (short, long) = answered["ms"], sorted(answered["tokens"])
+    ours, bare = (median(ms[f"{what} {long}"]) - median(ms[f"{what} {short}"]) for what in ("answer", "request"))
+    return float((ours - bare) / (long - short))
 
 
 class _Ratio:

@@ -143,6 +143,9 @@ class _Rounds:
                 job = {"do": "ingest", "weights": self._weights, "texts": str(self.folder / "texts.jsonl")}
                 self._peers({**job, "folder": str(self.folder / "peer-0")})
         found = {"papers": self._search_size("the papers", self.folder / "ours-0", self.folder / "peer-0", None)}
+        self.tell("answers")
+        asked: Job = {"do": "answers", "folder": str(self.folder / "ours-0"), "questions": list(self.plan.questions)}
+        found["papers"]["answers"] = [self._ours(asked) for _ in range(self.plan.repeats)]
         for n in self.plan.chunks:
             folder = self._made(n)
             has_peer = n <= PEER_CHUNKS
