@@ -52,6 +52,8 @@ def found() -> dict[str, object]:
     ]
     machine = {"cpus": 2, "model": "a processor", "python": "3.11.0", "load": 0.0, "load_after": 0.0, **PEAKS}
     search = {name: {"chunks": 1000, "rounds": rounds} for name in ("papers", report.RECALL_AT, report.LARGEST)}
+    took = {"answer 20": 12, "answer 420": 32, "request 20": 2, "request 420": 6, "encode": 4, "extractive": 10}
+    search["papers"]["answers"] = [{"ms": {name: [ms] * 3 for name, ms in took.items()}, "tokens": [20, 420]}] * 2
     texts = {"papers": 9, "chunks": 20, "texts": 90, "tokens": 9000, "flops": 1e12}
     return {
         "machine": machine,
@@ -80,6 +82,8 @@ def test_each_part_is_measured_on_the_product_alone_and_a_missed_bar_fails_the_c
         (round_,) = size["rounds"]
         assert "peer" not in round_ and round_["ours"]["found"] > 0 and round_["ours"]["peak_bytes"] > 50e6
         assert round_["parts"]["recall"] == 1.0 and round_["parts"]["ms"]["search"]
+    (answered,) = result["search"]["papers"]["answers"]
+    assert all(answered["ms"].values())
     assert result["figures"]["assistant --help / python -c pass"]["met"] is False
     assert result["figures"]["ingest again / first"]["met"] is True
     assert "ingest, LC / ours" not in result["figures"]
@@ -104,12 +108,17 @@ def test_ratios_are_formed_within_rounds_and_limits_are_the_best_that_was_reache
         "ingest again / first": 0.01,
         "search p50 / bandwidth limit, 1M": 6.0,
         "assistant --help / python -c pass": 10.0,
+        "answer, our own part, ms": 12 - 2 - 4,
+        "streaming, our own part, ms a token": 0.04,
+        "extractive answer without encoding, ms": 10 - 4,
     }
     assert (rows["ingest, LC / ours"]["low"], rows["ingest, LC / ours"]["high"]) == (2.0, 4.0)
     assert [line.split(":")[0] for line in report.missed(rows)] == [
         "encoding, share of bf16 peak",
         "start to first result, ours / LC",
         "hybrid p50 / dense p50",
+        "answer, our own part, ms",
+        "extractive answer without encoding, ms",
         "recall@10 against exact, 100k",
         "search p50 / bandwidth limit, 1M",
     ]
