@@ -354,13 +354,6 @@ class Store:
         row = self._one(sql, (paper_id,))
         return _units(row, row[4], dim=self.dim) if row else None
 
-    def units_of(self, numbers: Sequence[int]) -> dict[int, Units]:
-        """Return what is encoded of papers, by row number; those that are gone or wait to be encoded are left out."""
-        marks, dim = ",".join("?" * len(numbers)), self.dim
-        sql = "SELECT chunks, sentences, vectors, units.sum, abstract, n FROM units JOIN papers USING (n)"
-        rows = self.select(f"{sql} WHERE n IN ({marks})", numbers)
-        return {row[5]: _units(row, row[4], dim=dim) for row in rows}
-
     def scan(self, after_version: int = -1) -> Iterator[tuple[StoredPaper, Units]]:
         """Iterate papers with their units by row number; only those whose text changed after `after_version`."""
         dim = self.dim
