@@ -81,6 +81,11 @@ class Source:
         spans = [(a, b) for a, b in split_sentences(abstract) if a >= low and b <= high] or [(low, high)]
         return [(a, b, f" {_fold(abstract[a:b])} ", frozenset(terms(abstract[a:b]))) for a, b in spans]
 
+    def has_sentence(self, text: str) -> bool:
+        """Tell whether a text is a whole sentence of the abstract, letter by letter."""
+        abstract = self.evidence.paper.abstract
+        return any(abstract[start:end] == text for start, end, *_ in self._sentences)
+
     @cached_property
     def figures(self) -> Figures:
         """The numbers of title, abstract, venue and year."""

@@ -120,6 +120,20 @@ def names(text: str) -> list[str]:
     return [each.name for each in read([text]).checks.names_unsupported]
 
 
+@pytest.mark.parametrize(
+    ("said", "flagged"),
+    [("12 % of all cases fail. [1]", []), ("2 % of all cases fail. [1]", ["2"]),
+     ("- 2 % of all cases fail. [1]", ["2"]), ("It uses CIFAR-10 [1]", ["10"]), ("It uses CIFAR-1 [1]", ["1"]), ("It uses CIFAR-100 data. [1]", []),
+     ("three percent of runs end early. [1]", ["three"]), ("Twenty three percent of runs end early. [1]", [])],
+)  # fmt: skip
+def test_a_part_of_what_a_source_says_is_checked_like_any_other_words(said: str, flagged: list[str]) -> None:
+    abstract = "12 % of all cases fail. It uses CIFAR-100 data. Twenty three percent of runs end early."
+    source = Evidence(1, Paper("p", "Cases", abstract), abstract, 0, len(abstract), 1.0)
+    checks = read([said], open_gate([source])).checks
+    assert [each.figure for each in checks.figures_unsupported] == flagged
+    assert not checks.names_unsupported
+
+
 def unsupported(text: str) -> list[int]:
     return [each.number for each in read([text]).checks.citations_unsupported]
 
