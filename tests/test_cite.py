@@ -123,8 +123,9 @@ def names(text: str) -> list[str]:
 @pytest.mark.parametrize(
     ("said", "flagged"),
     [("12 % of all cases fail. [1]", []), ("2 % of all cases fail. [1]", ["2"]),
-     ("- 2 % of all cases fail. [1]", ["2"]), ("It uses CIFAR-10 [1]", ["10"]), ("It uses CIFAR-1 [1]", ["1"]), ("It uses CIFAR-100 data. [1]", []),
-     ("three percent of runs end early. [1]", ["three"]), ("Twenty three percent of runs end early. [1]", [])],
+     ("- 2 % of all cases fail. [1]", ["2"]), ("It uses CIFAR-10 [1]", ["10"]), ("It uses CIFAR-1 [1]", ["1"]),
+     ("It uses CIFAR-100 data. [1]", []), ("three percent of runs end early. [1]", ["three"]),
+     ("Twenty three percent of runs end early. [1]", [])],
 )  # fmt: skip
 def test_a_part_of_what_a_source_says_is_checked_like_any_other_words(said: str, flagged: list[str]) -> None:
     abstract = "12 % of all cases fail. It uses CIFAR-100 data. Twenty three percent of runs end early."
